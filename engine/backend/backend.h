@@ -1,0 +1,165 @@
+// Backend: the device. Memory, and the dozen operations of a decoder-only transformer.
+//
+// Every Tensor is contiguous, row-major and on this backend's device; the output comes first. Work
+// is queued in call order; a backend may return before it is done, and everything a caller reads
+// back goes through collect(). A shape or dtype that an operation does not take is a bug of the
+// caller: Error(kInternal). A failure of the device is Error(kDevice). One thread at a time uses a
+// Backend.
+//
+// Activations have dtype activation_dtype(); on the CPU that is float32 whatever the weights are.
+// Shape letters: engine/backend/step_inputs.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/backend/forward_batch.h"
+#include "engine/backend/kv_cache_view.h"
+#include "engine/backend/sampling_batch.h"
+#include "engine/backend/step_inputs.h"
+#include "engine/core/tensor.h"
+
+namespace llmrun {
+
+// Device memory with an owner.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  virtual void* data() = 0;
+  virtual std::size_t num_bytes() const = 0;
+};
+
+// A tensor with the memory it lives in.
+struct DeviceTensor {
+  std::unique_ptr<DeviceBuffer> buffer;
+  Tensor tensor;
+};
+
+// A weight matrix in the form this backend multiplies with; what is inside is the backend's own.
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+  std::int64_t num_rows() const { return num_rows_; }        // N, output features
+  std::int64_t num_columns() const { return num_columns_; }  // K, input features
+  virtual std::size_t num_bytes() const = 0;
+
+ protected:
+  LinearWeight(std::int64_t num_rows, std::int64_t num_columns)
+      : num_rows_(num_rows), num_columns_(num_columns) {}
+
+ private:
+  std::int64_t num_rows_;
+  std::int64_t num_columns_;
+};
+
+// Where the rows of a weight come from. Parts are stacked on the row dimension (q, k, v).
+struct LinearSource {
+  std::vector<Tensor> parts;   // host, each [N_i, K], f32 | f16 | bf16
+  std::vector<Tensor> biases;  // host, each [N_i]; empty: no bias. As many as parts otherwise
+};
+
+// How the heads of one attention layer look at each other.
+struct AttentionParams {
+  float scale = 1.0F;               // applied to q . k
+  float logit_softcap = 0.0F;       // > 0: softcap * tanh(score / softcap)
+  std::int32_t sliding_window = 0;  // > 0: a token sees itself and the window - 1 tokens before it
+  Tensor alibi_slopes;              // [Hq] f32 on the device, or empty
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string name() const = 0;  // "cpu", "cuda"
+  virtual std::string description()
+      const = 0;  // device, instruction set, threads: one line for people
+  virtual DType activation_dtype() const = 0;
+  // Bytes that can still be allocated, and bytes the device has.
+  virtual std::size_t free_bytes() const = 0;
+  virtual std::size_t total_bytes() const = 0;
+
+  // --- memory
+  // ---------------------------------------------------------------------------------------
+  // Uninitialised memory, 64-byte aligned or better. Throws Error(kMemory) with the bytes asked
+  // for.
+  virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t num_bytes) = 0;
+  DeviceTensor allocate_tensor(DType dtype, std::initializer_list<std::int64_t> shape);
+  virtual void copy_to_device(Tensor device, const void* host) = 0;
+  // Waits for all queued work, then copies. For tests and start-up, not for the hot path.
+  virtual void copy_to_host(void* host, Tensor device) = 0;
+
+  // --- weights
+  // -------------------------------------------------------------------------------------- Packs a
+  // weight. `dtype` is what it is stored and multiplied in: kF32, kBf16 or kF16.
+  virtual std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) = 0;
+  // The same for an MLP's gate [I, H] and up [I, H] projections, to be used by gate_up_silu.
+  virtual std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) = 0;
+  // Random normal weights made on the device, for benchmarks without a checkpoint. Never zeros.
+  virtual std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows,
+                                                           std::int64_t num_columns, bool has_bias,
+                                                           DType dtype, float stddev,
+                                                           std::uint64_t seed) = 0;
+  virtual std::unique_ptr<LinearWeight> make_random_gate_up(std::int64_t intermediate_size,
+                                                            std::int64_t hidden_size, DType dtype,
+                                                            float stddev, std::uint64_t seed) = 0;
+  // A vector parameter (a norm's weight) in the form the backend's operations take it, from host
+  // [N].
+  virtual DeviceTensor make_vector(Tensor host) = 0;
+
+  // --- one step: upload, execute(operations), sample, later collect
+  // ------------------------------------ Brings a step's inputs to the device and resolves feedback
+  // tokens there.
+  virtual ForwardBatch upload(const StepInputs& inputs) = 0;
+  // Runs `work`, which calls the operations below for `batch`. A backend with graphs may replay
+  // what it recorded for a batch of this shape instead.
+  virtual void execute(const ForwardBatch& batch, const std::function<void()>& work) {
+    static_cast<void>(batch);
+    work();
+  }
+  // Chooses one token from each row. logits [R, V] f32, rows.size() == R. The chosen token becomes
+  // the row's slot's feedback token, and is counted in the slot's penalty state. Returns a ticket
+  // for collect().
+  virtual std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows) = 0;
+  // Waits until `ticket`'s tokens are there and returns them, one per row. Each ticket is collected
+  // once, in the order they were given.
+  virtual std::vector<SampledToken> collect(std::uint64_t ticket) = 0;
+  // Starts the penalty state of a slot from the tokens known so far. Needed before the first
+  // sample() of a row that has_penalties(); the last output token may still be unknown to the host
+  // (it is then counted by the sample() that chose it).
+  virtual void reset_penalty_state(std::int32_t slot, std::span<const TokenId> prompt_tokens,
+                                   std::span<const TokenId> output_tokens,
+                                   std::int64_t vocab_size) = 0;
+
+  // --- operations
+  // ----------------------------------------------------------------------------------- out[t] =
+  // table[ids[t]].  out [T, H], table [V, H], ids [T] i32.
+  virtual void embedding(Tensor out, const LinearWeight& table, Tensor ids) = 0;
+  // out = x W^T (+ bias).  out [T, N], x [T, K]. Accumulates in f32.
+  virtual void linear(Tensor out, Tensor x, const LinearWeight& weight) = 0;
+  // inout += x W^T (+ bias): the end of an attention or MLP block.  inout [T, N], x [T, K].
+  virtual void linear_add(Tensor inout, Tensor x, const LinearWeight& weight) = 0;
+  // out = silu(x G^T) * (x U^T), weight from make_gate_up.  out [T, I], x [T, H].
+  virtual void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) = 0;
+  // out[t] = x[t] / sqrt(mean(x[t]^2) + eps) * weight.  out, x [T, H], weight [H]. out may be x.
+  virtual void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) = 0;
+  // Rotates q and k in place (halves: pairs (i, i + rotary_dim / 2), as Hugging Face) and stores k
+  // and v.
+  //   qkv [T, (Hq + 2 Hkv) D]: q heads, then k heads, then v heads
+  //   cos_sin [max_positions, rotary_dim] f32: cos of rotary_dim / 2 angles, then sin. Empty: no
+  //   rotation.
+  virtual void rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch,
+                                 Tensor cos_sin, std::int32_t num_query_heads) = 0;
+  // Causal attention of each new token over its sequence's cache, this step's tokens included.
+  //   out [T, Hq D], qkv as above (q is read from it).
+  virtual void attention(Tensor out, Tensor qkv, KvCacheView kv, const ForwardBatch& batch,
+                         const AttentionParams& params) = 0;
+  // out[r] = x[indices[r]].  out [R, H], x [T, H], indices [R] i32.
+  virtual void gather_rows(Tensor out, Tensor x, Tensor indices) = 0;
+};
+
+}  // namespace llmrun
