@@ -37,6 +37,7 @@ class Error : public std::runtime_error {
 
 }  // namespace llmrun
 
-// States what only a bug in llmrun can violate; never used on user input. Stays on in release builds.
+// States what only a bug in llmrun can violate; never used on user input. Stays on in release
+// builds.
 #define LLMRUN_CHECK(condition) \
   ((condition) ? static_cast<void>(0) : ::llmrun::check_failed(#condition, __FILE__, __LINE__))

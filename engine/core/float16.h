@@ -1,5 +1,5 @@
-// bfloat16 and IEEE half as stored in checkpoints and caches: bits, and conversion to and from float.
-// Conversions round to nearest even; NaN stays NaN.
+// bfloat16 and IEEE half as stored in checkpoints and caches: bits, and conversion to and from
+// float. Conversions round to nearest even; NaN stays NaN.
 #pragma once
 
 #include <bit>
