@@ -134,7 +134,9 @@ void parse_json_events(std::string_view text, const std::string& name, const Jso
   if (!error.empty()) throw Error(limits.error_kind, fmt::format("{}: {}", name, error));
 }
 
-std::string dump_json(const nlohmann::json& value, int indent) { return dump(value, indent); }
+std::string dump_json(const nlohmann::json& value, int indent) {
+  return dump(value, indent);
+}
 std::string dump_json(const nlohmann::ordered_json& value, int indent) {
   return dump(value, indent);
 }
@@ -143,9 +145,13 @@ std::string describe_json(const nlohmann::json& value) {
   constexpr std::size_t kMaxLength = 64;
   if (value.is_object()) return "an object";
   if (value.is_array()) return "an array";
-  std::string text = value.is_string()
-                         ? dump_json(value.get_ref<const std::string&>().substr(0, kMaxLength + 1))
-                         : dump_json(value);
+  std::string text;
+  if (value.is_string()) {
+    const auto& whole = value.get_ref<const std::string&>();
+    text = dump_json(nlohmann::json(whole.substr(0, kMaxLength + 1)));
+  } else {
+    text = dump_json(value);
+  }
   if (text.size() <= kMaxLength) return text;
   text.resize(kMaxLength);
   text.resize(kMaxLength - incomplete_utf8_tail(text));
