@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Writes the data of the demo: the test problems, sample prompts, a ShareGPT-format sample; on request the training corpus.
+
+    scripts/make_demo_corpus.py                                  # datasets/demo/*.jsonl and sharegpt.json
+    scripts/make_demo_corpus.py --corpus /tmp/corpus.jsonl --documents 1000000
+
+Needs only Python's standard library. Same seeds, same bytes. scripts/train_demo_model.py draws the same documents directly.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from demo_corpus.chat import conversation
+from demo_corpus.draw import Draw
+from demo_corpus.split import (KIND_NAMES, as_prompt, draw_problem, held_out_problems, is_held_out, key_of, training_documents,
+                               training_problem)
+from demo_corpus.word_problems import Problem
+
+TEST_SEED = 1
+TEST_PROBLEMS = 500
+
+
+def test_problems() -> list[Problem]:
+    per_kind = -(-TEST_PROBLEMS // len(KIND_NAMES))
+    return held_out_problems(TEST_SEED, per_kind)[:TEST_PROBLEMS]
+
+
+def check_no_leakage(test: list[Problem], draws: int) -> None:
+    """Draws training problems and looks for the test's keys and texts among them."""
+    keys = {key_of(problem.kind, problem.question) for problem in test}
+    texts = {problem.question for problem in test}
+    if len(texts) != len(test):
+        raise SystemExit("error: the test has a question twice")
+    if not all(is_held_out(problem.kind, problem.question) for problem in test):
+        raise SystemExit("error: a test problem is not held out")
+    draw = Draw("leakage check")
+    for _ in range(draws):
+        problem = training_problem(draw)
+        if problem.question in texts or key_of(problem.kind, problem.question) in keys:
+            raise SystemExit(f"error: a test problem is in the training data: {problem.question}")
+
+
+def write_lines(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    print(f"{path}: {len(records)} lines")
+
+
+def problem_record(problem: Problem) -> dict:
+    return {"question": problem.question, "answer": problem.answer, "kind": problem.kind}
+
+
+def sharegpt_record(number: int, draw: Draw) -> dict:
+    turns = conversation(draw, training_problem)
+    said = [message for user, model in turns for message in ({"from": "human", "value": user}, {"from": "gpt", "value": model})]
+    return {"id": f"demo-{number}", "conversations": said}
+
+
+def sample_prompts() -> list[dict]:
+    """Two dozen requests that show what an input line may hold."""
+    draw = Draw("sample prompts")
+
+    def problem(kind: str) -> str:
+        return draw_problem(draw, held_out=True, kind=kind).question
+
+    def user(*said: str) -> list[dict]:
+        """Turns of a chat: user, assistant, user, ..."""
+        return [{"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(said)]
+
+    solved = training_problem(draw)
+    few_shot = f"{as_prompt(solved.question)} {solved.answer}\n\n{as_prompt(problem('reading'))}"
+    return [
+        {"id": "change", "prompt": as_prompt(problem("purchase_change"))},
+        {"id": "orchard", "prompt": as_prompt(problem("orchard"))},
+        {"id": "speed", "prompt": as_prompt(problem("speed_distance")), "max_tokens": 200},
+        {"id": "ages", "prompt": as_prompt(problem("ages")), "temperature": 0},
+        {"id": "ledger", "prompt": as_prompt(problem("long_ledger")), "max_tokens": 400},
+        {"id": "big-product", "prompt": as_prompt(problem("bulk_order")), "n": 4, "temperature": 0.8, "seed": 7},
+        {"id": "few-shot", "prompt": few_shot, "stop": ["\n\n", "Question:"]},
+        {"id": "first-line", "prompt": as_prompt(problem("weekly_pay")), "stop": "\n"},
+        {"id": "logprobs", "prompt": as_prompt(problem("egg_farm")), "logprobs": 3, "max_tokens": 16},
+        {"id": "story", "prompt": "Once upon a time, there was a little", "temperature": 0.7, "seed": 11, "max_tokens": 160},
+        {"id": "two-stories", "prompt": "There once was a fox called", "n": 2, "temperature": 0.9, "top_p": 0.95, "seed": 5,
+         "max_tokens": 160},
+        {"id": "hello", "messages": user("Hello!")},
+        {"id": "who", "messages": user("Who are you?")},
+        {"id": "capital", "messages": user("What is the capital of France?")},
+        {"id": "opposites", "messages": user("What is the opposite of loud?")},
+        {"id": "river", "messages": [{"role": "system", "content": "You are a helpful assistant."}, *user("What is a river?")]},
+        {"id": "kitten", "messages": user("What do you call a baby cat?"), "temperature": 0},
+        {"id": "fruits", "messages": user("Name three fruits."), "n": 3, "temperature": 1.0, "seed": 42},
+        {"id": "greeting-in-japanese", "messages": user("How do you say hello in Japanese?")},
+        {"id": "name", "messages": user("Hello, my name is Nora.", "Hello Nora, nice to meet you! How can I help you?",
+                                        "What is my name?")},
+        {"id": "sum", "messages": user("What is 47 plus 38?"), "max_tokens": 20},
+        {"id": "tutor", "messages": [{"role": "system", "content": "You are a patient math teacher. Show your steps."},
+                                     *user(problem("discount"))]},
+        {"id": "bedtime", "messages": user("Tell me a short story about a penguin."), "temperature": 0.8, "top_k": 20, "seed": 3,
+         "max_tokens": 200},
+        {"id": "sharing", "messages": user("Please solve this problem. " + problem("sharing")), "temperature": 0},
+    ]
+
+
+def write_corpus(path: Path, seed: int, documents: int) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        for document in training_documents(seed, documents):
+            out.write(json.dumps(document._asdict(), ensure_ascii=False) + "\n")
+    print(f"{path}: {documents} documents")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "datasets" / "demo")
+    parser.add_argument("--check-draws", type=int, default=300_000, help="training problems drawn to look for leakage")
+    parser.add_argument("--corpus", type=Path, help="write training documents to this file, and nothing else")
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0, help="of the training documents")
+    options = parser.parse_args()
+    if options.corpus:
+        write_corpus(options.corpus, options.seed, options.documents)
+        return 0
+    test = test_problems()
+    check_no_leakage(test, options.check_draws)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_lines(options.out / "test.jsonl", [problem_record(problem) for problem in test])
+    draw = Draw("train sample")
+    write_lines(options.out / "train_sample.jsonl", [problem_record(draw_problem(draw, False, kind)) for kind in KIND_NAMES * 2])
+    write_lines(options.out / "prompts.jsonl", sample_prompts())
+    draw = Draw("sharegpt")
+    sample = [sharegpt_record(number, draw) for number in range(60)]
+    (options.out / "sharegpt.json").write_text(json.dumps(sample, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print(f"{options.out / 'sharegpt.json'}: {len(sample)} conversations")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
