@@ -1,0 +1,304 @@
+#include "engine/llm_engine.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+// Mixes the run's seed with a request's identity (the finaliser of splitmix64, Steele et al. 2014).
+std::uint64_t mix_seed(std::uint64_t seed, std::uint64_t key) {
+  std::uint64_t z = seed * 0x9e3779b97f4a7c15U + key;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+LlmEngine::LlmEngine(Parts parts, const Options& options)
+    : parts_(std::move(parts)), options_(options), start_(std::chrono::steady_clock::now()) {}
+
+LlmEngine::~LlmEngine() {
+  while (parts_.runner != nullptr && parts_.runner->num_steps_in_flight() > 0) {
+    try {
+      parts_.runner->collect();
+    } catch (const std::exception&) {
+      return;  // the device failed; nothing more can be waited for
+    }
+  }
+}
+
+double LlmEngine::now() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+RequestId LlmEngine::add_request(EngineRequest request) {
+  auto state = std::make_shared<RequestState>();
+  state->id = next_request_id_++;
+  state->timings.arrived = now();
+  state->params = std::move(request.params);
+  state->prompt_token_ids = std::move(request.prompt_token_ids);
+  requests_.emplace(state->id, state);
+
+  if (const RequestError error = check(*state); !error.empty()) {
+    fail_request(*state, error);
+    return state->id;
+  }
+  const SamplingParams& params = state->params;
+  state->seed = params.seed ? *params.seed : mix_seed(options_.seed, request.key);
+  state->cache_salt = request.cache_salt;
+  state->num_logprobs = num_sampled_logprobs(params);
+  if (params.min_tokens > 0) {
+    state->min_tokens_banned_ids = params.stop_token_ids;
+    state->min_tokens_banned_ids.insert(state->min_tokens_banned_ids.end(),
+                                        options_.eos_token_ids.begin(),
+                                        options_.eos_token_ids.end());
+  }
+  if (!params.bad_words.empty()) state->bad_words.emplace(params.bad_words, *parts_.tokenizer);
+  if (params.prompt_logprobs) {
+    state->prompt_logprobs.resize(state->prompt_token_ids.size());
+  }
+  if (params.use_beam_search) {
+    start_beam_search(state);
+  } else {
+    add_samples(state);
+  }
+  return state->id;
+}
+
+RequestError LlmEngine::check(RequestState& request) const {
+  const auto num_prompt_tokens = static_cast<std::int64_t>(request.prompt_token_ids.size());
+  const SamplingParams& params = request.params;
+  if (num_prompt_tokens == 0) return {"empty_prompt", "the prompt has no tokens"};
+  for (const TokenId id : request.prompt_token_ids) {
+    if (id < 0 || id >= options_.vocab_size) {
+      return {"bad_token_id",
+              fmt::format("prompt token id {} is not in the vocabulary of {} tokens", id,
+                          options_.vocab_size)};
+    }
+  }
+  if (const auto problem = validate(params, {.vocab_size = options_.vocab_size})) {
+    return {"bad_parameter", *problem};
+  }
+  if (parts_.tokenizer == nullptr && (!params.stop.empty() || !params.bad_words.empty())) {
+    return {"bad_parameter",
+            "stop and bad_words need a tokenizer, and this model was loaded without"};
+  }
+  const std::int64_t room = options_.max_model_len - num_prompt_tokens;
+  if (room < 1) {
+    return {"too_long",
+            fmt::format("the prompt has {} tokens; with at least one output token that is "
+                        "more than --max-model-len {}",
+                        num_prompt_tokens, options_.max_model_len)};
+  }
+  request.max_output_tokens = std::min<std::int64_t>(
+      room, params.max_tokens.value_or(std::numeric_limits<std::int32_t>::max()));
+  if (!parts_.scheduler->can_ever_fit(num_prompt_tokens + request.max_output_tokens)) {
+    return {"too_long",
+            fmt::format(
+                "prompt ({}) and max_tokens ({}) need {} tokens of KV cache; the pool holds {}",
+                num_prompt_tokens, request.max_output_tokens,
+                num_prompt_tokens + request.max_output_tokens, parts_.kv_cache->capacity_tokens())};
+  }
+  return {};
+}
+
+void LlmEngine::add_samples(const std::shared_ptr<RequestState>& request) {
+  const SamplingParams& params = request->params;
+  request->num_unfinished_samples = params.num_sequences();
+  const Sequence* leader = nullptr;
+  for (std::int32_t index = 0; index < params.num_sequences(); ++index) {
+    Sample& sample =
+        add_sample(request,
+                   {.id = 0,
+                    .prompt_token_ids = request->prompt_token_ids,
+                    .max_output_tokens = request->max_output_tokens,
+                    .needs_host_tokens = request->bad_words.has_value(),
+                    .needs_all_prompt_logits = params.prompt_logprobs.has_value() && index == 0,
+                    .cache_salt = request->cache_salt,
+                    .prompt_leader = leader},
+                   index);
+    if (leader == nullptr) leader = &sample.sequence;
+  }
+}
+
+Sample& LlmEngine::add_sample(const std::shared_ptr<RequestState>& request,
+                              Sequence::Options sequence_options, std::int32_t index) {
+  sequence_options.id = next_sequence_id_++;
+  const SequenceId id = sequence_options.id;
+  const auto max_output_tokens = sequence_options.max_output_tokens;
+  auto sample =
+      std::make_unique<Sample>(request, std::move(sequence_options), index,
+                               OutputProcessor(parts_.tokenizer.get(), request->params,
+                                               options_.eos_token_ids, index, max_output_tokens));
+  Sample& result = *sample;
+  samples_.emplace(id, std::move(sample));
+  request->samples.push_back(&result);
+  parts_.scheduler->add(result.sequence);
+  return result;
+}
+
+void LlmEngine::abort(RequestId id) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  RequestState& request = *found->second;
+  for (Sample* sample : std::exchange(request.samples, {})) {
+    if (sample->ended) continue;
+    if (!request.beam_search) {
+      request.finished_outputs.push_back(sample->output_processor.finish(FinishReason::kAbort));
+    }
+    end_sample(*sample);
+  }
+  finish_request(request);
+  destroy_ended_samples();
+}
+
+void LlmEngine::abort_all() {
+  std::vector<RequestId> ids;
+  for (const auto& [id, request] : requests_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const RequestId id : ids) abort(id);
+}
+
+void LlmEngine::step() {
+  ScheduledBatch batch = parts_.scheduler->schedule();
+  const bool planned = !batch.empty();
+  if (planned) submit(std::move(batch));
+  const auto in_flight = static_cast<std::int32_t>(in_flight_.size());
+  if (in_flight > options_.steps_ahead || (in_flight > 0 && !planned)) {
+    finish_oldest_step();
+  } else if (!planned && !requests_.empty()) {
+    throw Error(ErrorKind::kInternal, "the scheduler planned nothing while requests are waiting");
+  }
+  destroy_ended_samples();
+}
+
+void LlmEngine::submit(ScheduledBatch batch) {
+  plans_.clear();
+  for (const ScheduledSequence& scheduled : batch.sequences) {
+    Sample& sample = *samples_.at(scheduled.sequence->id());
+    RequestTimings& timings = sample.request->timings;
+    if (timings.first_scheduled == 0) timings.first_scheduled = now();
+    plans_.push_back(sample.plan());
+  }
+  parts_.runner->submit(batch, plans_);
+  stats_.num_steps += 1;
+  stats_.num_batched_tokens += batch.num_tokens;
+  stats_.num_padding_tokens += batch.num_padding_tokens;
+  in_flight_.push_back(std::move(batch));
+}
+
+void LlmEngine::finish_oldest_step() {
+  const ScheduledBatch batch = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  std::vector<SequenceOutput> outputs = parts_.runner->collect();
+  parts_.scheduler->retire(batch);
+  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
+    finish_scheduled(batch.sequences[i], std::move(outputs[i]));
+  }
+}
+
+void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output) {
+  Sample& sample = *samples_.at(scheduled.sequence->id());
+  if (sample.ended) {
+    stats_.num_wasted_tokens += scheduled.num_new_tokens;
+    return;
+  }
+  RequestState& request = *sample.request;
+  if (!output.is_finite) {
+    fail_request(request,
+                 {"numeric", fmt::format("the model gave logits that are not finite for token "
+                                         "{} of sample {}",
+                                         sample.sequence.num_output_tokens(), sample.index)});
+    return;
+  }
+  for (SequenceOutput::PromptLogprob& rated : output.prompt_logprobs) {
+    request.prompt_logprobs[static_cast<std::size_t>(rated.position)] =
+        to_token_logprobs(rated.logprobs);
+  }
+  if (!scheduled.samples) return;
+  sample.sequence.resolve_pending(output.sampled.token_id);
+  stats_.num_output_tokens += 1;
+  request.num_output_tokens += 1;
+  if (request.timings.first_token == 0) {
+    request.timings.first_token = now();
+    request.num_cached_tokens = sample.sequence.num_cached_tokens;
+  }
+  if (request.beam_search) {
+    finish_beam(sample, output.sampled);
+  } else if (sample.output_processor.append(output.sampled) != FinishReason::kNone) {
+    finish_sample(sample);
+  }
+}
+
+void LlmEngine::finish_sample(Sample& sample) {
+  RequestState& request = *sample.request;
+  request.finished_outputs.push_back(sample.output_processor.take());
+  end_sample(sample);
+  if (--request.num_unfinished_samples == 0) finish_request(request);
+}
+
+void LlmEngine::end_sample(Sample& sample) {
+  sample.ended = true;
+  sample.sequence.drop_pending();
+  parts_.scheduler->finish(sample.sequence);
+  ended_samples_.push_back(sample.sequence.id());
+}
+
+void LlmEngine::fail_request(RequestState& request, const RequestError& error) {
+  for (Sample* sample : std::exchange(request.samples, {})) {
+    if (!sample->ended) end_sample(*sample);
+  }
+  request.finished_outputs.clear();
+  request.error = error;
+  stats_.num_requests_failed += 1;
+  finish_request(request);
+}
+
+void LlmEngine::finish_request(RequestState& request) {
+  request.timings.finished = now();
+  stats_.num_requests_finished += 1;
+  stats_.num_prompt_tokens += static_cast<std::int64_t>(request.prompt_token_ids.size());
+  outputs_.push_back(make_request_output(request));
+  requests_.erase(request.id);
+}
+
+void LlmEngine::destroy_ended_samples() {
+  std::erase_if(ended_samples_, [this](SequenceId id) {
+    const auto found = samples_.find(id);
+    const Sample& sample = *found->second;
+    if (sample.sequence.num_steps_in_flight > 0) return false;
+    // The samples of a prompt look at their leader until the last of them has ended.
+    if (!sample.request->beam_search && requests_.contains(sample.request->id)) return false;
+    samples_.erase(found);
+    return true;
+  });
+}
+
+std::vector<RequestOutput> LlmEngine::take_outputs() {
+  return std::exchange(outputs_, {});
+}
+
+EngineStats LlmEngine::stats() const {
+  EngineStats stats = stats_;
+  const SchedulerStats scheduler = parts_.scheduler->stats();
+  stats.num_sequences_running = scheduler.num_running;
+  stats.num_sequences_waiting = scheduler.num_waiting;
+  stats.num_preemptions = scheduler.num_preemptions;
+  stats.num_recomputed_tokens = scheduler.num_recomputed_tokens;
+  const KvCacheStats kv_cache = parts_.kv_cache->stats();
+  stats.kv_blocks_total = kv_cache.num_total_blocks;
+  stats.kv_blocks_used = kv_cache.num_used_blocks;
+  stats.kv_blocks_peak = kv_cache.peak_used_blocks;
+  stats.prefix_query_tokens = kv_cache.num_queried_tokens;
+  stats.prefix_hit_tokens = kv_cache.num_hit_tokens;
+  return stats;
+}
+
+}  // namespace llmrun

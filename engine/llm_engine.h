@@ -1,0 +1,115 @@
+// LlmEngine: requests in, outputs out. One step is four verbs: schedule, run, sample, finish.
+//
+// Owns the backend, the model, the KV cache's bookkeeping, the scheduler and every request. One
+// thread; no locks. The host plans one step ahead of the device where the device works by itself
+// (steps_ahead 1): a step's tokens are then read while the next step runs, and a sequence that
+// ended costs one wasted row.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/kv_cache/kv_cache_manager.h"
+#include "engine/metrics/engine_stats.h"
+#include "engine/models/causal_lm.h"
+#include "engine/request_state.h"
+#include "engine/runner/model_runner.h"
+#include "engine/scheduler/scheduler.h"
+#include "engine/sequence/request.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace llmrun {
+
+// A request as the engine takes it: tokens, not text.
+struct EngineRequest {
+  std::vector<TokenId> prompt_token_ids;
+  SamplingParams params;
+  // Identity of the request in its job (a hash of its id). Without params.seed the random stream is
+  // keyed by (engine seed, key), so that a resumed run chooses the same tokens.
+  std::uint64_t key = 0;
+  std::uint64_t cache_salt = 0;  // prefixes are shared only between equal salts
+};
+
+class LlmEngine {
+ public:
+  struct Options {
+    std::int32_t max_model_len = 0;
+    std::int32_t steps_ahead = 0;
+    std::uint64_t seed = 0;
+    std::vector<TokenId> eos_token_ids;  // any of them ends a sequence
+    std::int64_t vocab_size = 0;         // ids that may occur in prompts and outputs
+  };
+  // What the engine is made of; engine/engine_factory.h puts it together.
+  struct Parts {
+    std::unique_ptr<Backend> backend;
+    std::unique_ptr<CausalLm> model;
+    std::unique_ptr<ModelRunner> runner;
+    std::unique_ptr<KvCacheManager> kv_cache;
+    std::unique_ptr<Scheduler> scheduler;
+    std::shared_ptr<const Tokenizer> tokenizer;  // null: outputs are token ids only
+  };
+
+  LlmEngine(Parts parts, const Options& options);
+  ~LlmEngine();
+
+  // Takes a request. One that can never run (too long, bad parameters) is finished at once, with
+  // its error in its output; nothing is thrown for what a request asks.
+  RequestId add_request(EngineRequest request);
+  // Ends a request with what it has; its output says "abort". Unknown or finished ids are ignored.
+  void abort(RequestId id);
+  void abort_all();
+
+  bool has_unfinished() const { return !requests_.empty() || !in_flight_.empty(); }
+  // Plans a step, submits it, and finishes the oldest step in flight.
+  void step();
+  // Requests finished since the last call, in order of completion.
+  std::vector<RequestOutput> take_outputs();
+
+  EngineStats stats() const;
+  const Options& options() const { return options_; }
+  const Backend& backend() const { return *parts_.backend; }
+  const ModelConfig& model_config() const { return parts_.model->config(); }
+  // Seconds on the engine's clock: that of RequestTimings.
+  double now() const;
+
+ private:
+  // Why the request can never run; empty when it can.
+  // Sets request.max_output_tokens.
+  RequestError check(RequestState& request) const;
+  void add_samples(const std::shared_ptr<RequestState>& request);
+  Sample& add_sample(const std::shared_ptr<RequestState>& request,
+                     Sequence::Options sequence_options, std::int32_t index);
+
+  void start_beam_search(const std::shared_ptr<RequestState>& request);
+  void add_beam_round(const std::shared_ptr<RequestState>& request);
+  void finish_beam(Sample& sample, const SampledToken& sampled);
+
+  void submit(ScheduledBatch batch);
+  void finish_oldest_step();
+  void finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output);
+  void finish_sample(Sample& sample);
+  void end_sample(Sample& sample);
+  void fail_request(RequestState& request, const RequestError& error);
+  void finish_request(RequestState& request);
+  void destroy_ended_samples();
+
+  Parts parts_;
+  Options options_;
+  std::chrono::steady_clock::time_point start_;
+  EngineStats stats_;
+  RequestId next_request_id_ = 1;
+  SequenceId next_sequence_id_ = 1;
+  std::unordered_map<RequestId, std::shared_ptr<RequestState>> requests_;
+  std::unordered_map<SequenceId, std::unique_ptr<Sample>> samples_;
+  std::vector<SequenceId> ended_samples_;  // destroyed once nothing names them any more
+  std::deque<ScheduledBatch> in_flight_;
+  std::vector<SamplingPlan> plans_;
+  std::vector<RequestOutput> outputs_;
+};
+
+}  // namespace llmrun

@@ -1,0 +1,48 @@
+// What an engine has done since it started: counters, told once at the end of a run or watched
+// while it runs. Only LlmEngine writes them.
+#pragma once
+
+#include <cstdint>
+
+namespace llmrun {
+
+struct EngineStats {
+  // --- requests ---
+  std::int64_t num_sequences_running = 0;
+  std::int64_t num_sequences_waiting = 0;
+  std::int64_t num_requests_finished = 0;  // failed ones included
+  std::int64_t num_requests_failed = 0;
+
+  // --- tokens ---
+  std::int64_t num_prompt_tokens = 0;  // of finished requests
+  std::int64_t num_output_tokens = 0;  // sampled and kept, all samples
+
+  // --- steps ---
+  std::int64_t num_steps = 0;
+  std::int64_t num_batched_tokens = 0;  // rows computed for somebody
+  std::int64_t num_padding_tokens = 0;  // rows computed for nobody
+  std::int64_t num_wasted_tokens = 0;   // rows of sequences that had ended a step before
+
+  // --- KV cache ---
+  std::int64_t kv_blocks_total = 0;  // the reserved block not counted
+  std::int64_t kv_blocks_used = 0;   // held by running sequences
+  std::int64_t kv_blocks_peak = 0;
+  std::int64_t num_preemptions = 0;
+  std::int64_t num_recomputed_tokens = 0;
+  std::int64_t prefix_query_tokens = 0;  // prompt tokens looked up in the prefix cache
+  std::int64_t prefix_hit_tokens = 0;    // and found there
+
+  // Share of the KV pool in use, 0 to 1.
+  double kv_usage() const {
+    return kv_blocks_total == 0
+               ? 0.0
+               : static_cast<double>(kv_blocks_used) / static_cast<double>(kv_blocks_total);
+  }
+  double prefix_hit_rate() const {
+    return prefix_query_tokens == 0
+               ? 0.0
+               : static_cast<double>(prefix_hit_tokens) / static_cast<double>(prefix_query_tokens);
+  }
+};
+
+}  // namespace llmrun
