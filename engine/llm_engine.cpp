@@ -293,7 +293,7 @@ EngineStats LlmEngine::stats() const {
   stats.num_preemptions = scheduler.num_preemptions;
   stats.num_recomputed_tokens = scheduler.num_recomputed_tokens;
   const KvCacheStats kv_cache = parts_.kv_cache->stats();
-  stats.kv_blocks_total = kv_cache.num_total_blocks;
+  stats.kv_blocks_total = kv_cache.num_blocks;
   stats.kv_blocks_used = kv_cache.num_used_blocks;
   stats.kv_blocks_peak = kv_cache.peak_used_blocks;
   stats.prefix_query_tokens = kv_cache.num_queried_tokens;

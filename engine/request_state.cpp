@@ -58,8 +58,7 @@ RequestOutput make_request_output(RequestState& request) {
   output.num_output_tokens = request.num_output_tokens;
   output.num_cached_tokens = request.num_cached_tokens;
   output.timings = request.timings;
-  output.error_code = request.error.code;
-  output.error = request.error.message;
+  output.error = std::move(request.error);
 
   std::vector<CompletionOutput>& finished = request.finished_outputs;
   const auto num_returned = static_cast<std::size_t>(request.params.n);

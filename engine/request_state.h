@@ -17,13 +17,6 @@
 
 namespace llmrun {
 
-// Why a request failed; an empty code means it did not.
-struct RequestError {
-  std::string code;
-  std::string message;
-  bool empty() const { return code.empty(); }
-};
-
 struct RequestState;
 
 // One sample of a request: its tokens, its text so far, and how its next token is chosen.

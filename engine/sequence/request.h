@@ -26,6 +26,14 @@ enum class FinishReason : std::uint8_t {
 // vLLM's and OpenAI's words: "stop", "length", "abort", "error"; "" for kNone.
 const char* to_string(FinishReason reason);
 
+// Why a request failed; an empty code means it did not. Codes: "empty_prompt", "too_long",
+// "bad_parameter", "bad_token_id", "chat_template", "numeric".
+struct RequestError {
+  std::string code;
+  std::string message;
+  bool empty() const { return code.empty(); }
+};
+
 // Seconds on the steady clock since the engine started. 0: has not happened.
 struct RequestTimings {
   double arrived = 0;  // add_request
@@ -60,7 +68,7 @@ struct CompletionOutput {
       stop_token_id;  // the stop token that ended it, if one did (not the eos token)
 };
 
-// What became of a request. `error` is set when it failed as a whole; its outputs are then empty.
+// What became of a request. When it failed as a whole, `error` says why and there are no outputs.
 struct RequestOutput {
   RequestId id = 0;
   std::vector<TokenId> prompt_token_ids;
@@ -71,8 +79,7 @@ struct RequestOutput {
   std::int64_t num_output_tokens = 0;  // generated in all, samples not returned included
   std::int64_t num_cached_tokens = 0;  // prompt tokens taken from the prefix cache
   RequestTimings timings;
-  std::string error;       // empty: none
-  std::string error_code;  // "too_long", "bad_parameter", "numeric", "tokenizer", ...
+  RequestError error;
 };
 
 }  // namespace llmrun

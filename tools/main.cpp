@@ -1,0 +1,150 @@
+// llmrun: reads the command line, runs one command, turns what ended the run into one line and an
+// exit code.
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "engine/core/error.h"
+#include "engine/core/version.h"
+#include "tools/generate.h"
+#include "tools/help.h"
+#include "tools/info.h"
+#include "tools/tokenize.h"
+
+namespace llmrun {
+namespace {
+
+constexpr int kUsageExitCode = 2;
+
+struct Commands {
+  GenerateOptions generate;
+  TokenizeOptions tokenize;
+  InfoOptions info;
+  std::string completion_shell = "bash";
+  std::string man_command;
+};
+
+void build(CLI::App& app, Commands& commands) {
+  app.require_subcommand(0, 1);
+  app.set_version_flag("--version", fmt::format("llmrun {} {} ({}, {})", kVersion, kGitCommit,
+                                                kCompiler, kBuildType));
+  app.set_config("--config", "",
+                 "Read flags from a TOML or INI file; [generate] holds those of a command");
+  add_generate_command(
+      *app.add_subcommand("generate", "Generate completions for the prompts of a file"),
+      commands.generate);
+  add_tokenize_command(
+      *app.add_subcommand("tokenize", "Show the token ids of text, and the text of ids"),
+      commands.tokenize);
+  add_info_command(
+      *app.add_subcommand("info", "Show the model, the memory plan, the device and the versions"),
+      commands.info);
+  CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
+  completion->add_option("shell", commands.completion_shell, "bash, zsh or fish")
+      ->capture_default_str();
+  CLI::App* man = app.add_subcommand("man", "Print a man page in roff");
+  man->add_option("command", commands.man_command,
+                  "The command to describe (default: the whole program)");
+  for (CLI::App* command : app.get_subcommands({})) set_environment_names(*command);
+}
+
+int run(const CLI::App& app, const Commands& commands) {
+  if (app.got_subcommand("generate")) return run_generate(commands.generate);
+  if (app.got_subcommand("tokenize")) return run_tokenize(commands.tokenize);
+  if (app.got_subcommand("info")) return run_info(commands.info);
+  if (app.got_subcommand("completion")) {
+    std::cout << completion_script(app, commands.completion_shell);
+    return 0;
+  }
+  if (app.got_subcommand("man")) {
+    const CLI::App* command = &app;
+    if (!commands.man_command.empty()) {
+      command = app.get_subcommand_no_throw(commands.man_command);
+      if (command == nullptr)
+        throw Error(ErrorKind::kUsage, "no command '" + commands.man_command + "'");
+    }
+    std::cout << man_page(app, *command);
+    return 0;
+  }
+  std::cout << app.help();
+  return 0;
+}
+
+// --help=WORD shows only the options that mention WORD. Returns false when it was not asked for.
+bool answer_help_search(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (const CLI::App* subcommand = app.get_subcommand_no_throw(argument)) command = subcommand;
+    if (argument.starts_with("--help=")) {
+      std::cout << search_help(*command, argument.substr(7));
+      return true;
+    }
+  }
+  return false;
+}
+
+// What to try instead of an argument that no command knows.
+std::string suggestion(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (const CLI::App* subcommand = app.get_subcommand_no_throw(argument)) command = subcommand;
+    const std::string name = argument.substr(0, argument.find('='));
+    const bool is_flag = name.starts_with("--");
+    if (!is_flag && (command != &app || name.starts_with("-"))) continue;
+    const std::vector<std::string> known = is_flag ? option_names(*command) : subcommand_names(app);
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    if (const auto nearest = nearest_name(name, known))
+      return fmt::format("; did you mean {}?", *nearest);
+  }
+  return "";
+}
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+  std::string message = error.what();
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  fmt::print(stderr, "llmrun: error: {}{}\nRun 'llmrun --help' or 'llmrun COMMAND --help=WORD'.\n",
+             message, suggestion(app, argc, argv));
+  return kUsageExitCode;
+}
+
+int guarded_main(int argc, char** argv) {
+  CLI::App app("Batch text generation with large language models, and throughput benchmarks",
+               "llmrun");
+  Commands commands;
+  build(app, commands);
+  if (answer_help_search(app, argc, argv)) return 0;
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return usage_error(app, error, argc, argv);
+  }
+  return run(app, commands);
+}
+
+}  // namespace
+}  // namespace llmrun
+
+int main(int argc, char** argv) {
+  try {
+    return llmrun::guarded_main(argc, argv);
+  } catch (const llmrun::Error& error) {
+    fmt::print(stderr, "llmrun: error: {}\n", error.what());
+    return llmrun::exit_code(error.kind());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr,
+               "llmrun: error: out of host memory; lower --max-num-batched-tokens, "
+               "--max-model-len or --kv-cache-memory-bytes\n");
+    return llmrun::exit_code(llmrun::ErrorKind::kMemory);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "llmrun: error: internal: {}; this is a bug, please report it\n",
+               error.what());
+    return llmrun::exit_code(llmrun::ErrorKind::kInternal);
+  }
+}
