@@ -1,0 +1,106 @@
+#include "engine/core/thread_pool.h"
+
+#include <chrono>
+#include <stdexcept>
+
+#include <doctest/doctest.h>
+
+namespace llmrun {
+
+TEST_CASE("parallel_for runs each task once, on threads of the pool") {
+  for (const std::int32_t num_threads : {1, 2, 3, 8}) {
+    ThreadPool pool({.num_threads = num_threads});
+    CHECK(pool.num_threads() == num_threads);
+    for (const std::int64_t num_tasks : {0, 1, 2, 7, 1000}) {
+      std::vector<std::atomic<int>> runs(static_cast<std::size_t>(num_tasks));
+      std::atomic<bool> valid_threads{true};
+      pool.parallel_for(num_tasks, [&](std::int64_t task, std::int32_t thread) {
+        runs[static_cast<std::size_t>(task)].fetch_add(1);
+        if (thread < 0 || thread >= num_threads) valid_threads = false;
+      });
+      CHECK(valid_threads);
+      for (const auto& count : runs) CHECK(count == 1);
+    }
+  }
+}
+
+TEST_CASE("a thread has its index to itself during a loop") {
+  ThreadPool pool({.num_threads = 4});
+  std::vector<std::int64_t> sums(4 * 16);  // plain memory: a shared index would be a data race
+  for (int loop = 0; loop < 200; ++loop) {
+    pool.parallel_for(50, [&](std::int64_t task, std::int32_t thread) {
+      sums[static_cast<std::size_t>(thread) * 16] += task;
+    });
+  }
+  std::int64_t total = 0;
+  for (const std::int64_t sum : sums) total += sum;
+  CHECK(total == 200 * (49 * 50 / 2));
+}
+
+TEST_CASE("writes of one loop are seen by the next") {
+  ThreadPool pool({.num_threads = 3});
+  std::vector<std::int64_t> values(64, 0);
+  for (int loop = 0; loop < 5000; ++loop) {
+    pool.parallel_for(64, [&](std::int64_t task, std::int32_t) {
+      // Each loop reads what another thread may have written in the loop before.
+      if (loop % 2 == 0) {
+        values[static_cast<std::size_t>(task)] += 1;
+      } else {
+        values[static_cast<std::size_t>(63 - task)] += 1;
+      }
+    });
+  }
+  for (const std::int64_t value : values) CHECK(value == 5000);
+}
+
+TEST_CASE("parallel_ranges covers the items in ranges of the grain") {
+  ThreadPool pool({.num_threads = 2});
+  for (const std::int64_t count : {1, 5, 10, 11}) {
+    std::vector<std::atomic<int>> runs(static_cast<std::size_t>(count));
+    std::atomic<bool> small_enough{true};
+    pool.parallel_ranges(count, 5, [&](std::int64_t begin, std::int64_t end, std::int32_t) {
+      if (end - begin > 5 || begin >= end) small_enough = false;
+      for (std::int64_t i = begin; i < end; ++i) runs[static_cast<std::size_t>(i)].fetch_add(1);
+    });
+    CHECK(small_enough);
+    for (const auto& n : runs) CHECK(n == 1);
+  }
+}
+
+TEST_CASE("the first exception reaches the caller and the pool lives on") {
+  ThreadPool pool({.num_threads = 3});
+  for (int round = 0; round < 50; ++round) {
+    CHECK_THROWS_AS(pool.parallel_for(100,
+                                      [&](std::int64_t task, std::int32_t) {
+                                        if (task % 10 == 3) throw std::runtime_error("task");
+                                      }),
+                    std::runtime_error);
+    std::atomic<int> runs{0};
+    pool.parallel_for(100, [&](std::int64_t, std::int32_t) { runs.fetch_add(1); });
+    CHECK(runs == 100);
+  }
+}
+
+TEST_CASE("threads that fell asleep wake up") {
+  ThreadPool pool({.num_threads = 4, .spin_us = 1});
+  std::atomic<int> runs{0};
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    pool.parallel_for(4, [&](std::int64_t, std::int32_t) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      runs.fetch_add(1);
+    });
+  }
+  CHECK(runs == 80);
+}
+
+TEST_CASE("many more threads than processors still finish") {
+  ThreadPool pool({.num_threads = 32});
+  std::atomic<std::int64_t> runs{0};
+  for (int round = 0; round < 300; ++round) {
+    pool.parallel_for(40, [&](std::int64_t, std::int32_t) { runs.fetch_add(1); });
+  }
+  CHECK(runs == 300 * 40);
+}
+
+}  // namespace llmrun
