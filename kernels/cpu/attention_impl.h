@@ -1,0 +1,446 @@
+// Attention for any Vec. Include after one of the vec_*.h headers. See attention.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/vec_math.h"
+
+namespace llmrun::kernels {
+namespace {
+
+constexpr float kNegativeInfinity = -__builtin_inff();
+
+// Register tile of the small products: kMaxRows rows times up to kMaxVecs registers of columns.
+constexpr int kMaxRows = Vec::kLanes == 16 ? 6 : 4;
+constexpr int kMaxVecs = Vec::kLanes == 16 ? 4 : 2;
+
+inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Where the parts of a task's scratch memory lie. R rows, P = head_dim padded to 16.
+struct AttentionScratch {
+  float* q;       // [R, P], scaled
+  float* key;     // [head_dim, kKvTile], transposed
+  float* value;   // [kKvTile, P]
+  float* score;   // [R, kKvTile]
+  float* state;   // [R, 2 + P] as attention_state_floats
+  float* merged;  // [R, 2 + P]
+
+  AttentionScratch(void* memory, std::int64_t rows, std::int64_t head_dim)
+      : q(static_cast<float*>(memory)),
+        key(q + rows * round_up(head_dim, 16)),
+        value(key + round_up(head_dim, 16) * kKvTile),
+        score(value + round_up(head_dim, 16) * kKvTile),
+        state(score + rows * kKvTile),
+        merged(state + rows * state_floats(head_dim)) {}
+
+  static std::int64_t state_floats(std::int64_t head_dim) { return 16 + round_up(head_dim, 16); }
+  static std::size_t bytes(std::int64_t rows, std::int64_t head_dim) {
+    const std::int64_t padded = round_up(head_dim, 16);
+    return static_cast<std::size_t>(rows * (padded + kKvTile + 2 * state_floats(head_dim)) +
+                                    2 * padded * kKvTile) *
+           sizeof(float);
+  }
+};
+
+// One row's running softmax inside a state: [maximum, sum, 14 unused, weighted sum of values].
+inline float& state_max(float* state) {
+  return state[0];
+}
+inline float& state_sum(float* state) {
+  return state[1];
+}
+inline float* state_values(float* state) {
+  return state + 16;
+}
+inline const float* state_values(const float* state) {
+  return state + 16;
+}
+
+struct ProductArgs {
+  const float* a;  // [rows, a_stride]
+  std::int64_t a_stride;
+  const float* b;  // [depth, b_stride]
+  std::int64_t b_stride;
+  std::int64_t depth;
+  float* c;  // [rows, c_stride]
+  std::int64_t c_stride;
+  bool accumulate;  // c += instead of c =
+};
+
+// c = a b for kRows rows and kVecs registers of columns; one accumulator per element, k ascending.
+template <int kRows, int kVecs>
+void multiply_registers(const ProductArgs& args) {
+  Vec acc[kRows][kVecs];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; ++v) {
+      acc[r][v] = args.accumulate ? Vec::load(args.c + r * args.c_stride + v * Vec::kLanes)
+                                  : Vec::broadcast(0.0F);
+    }
+  }
+  const float* b = args.b;
+  for (std::int64_t k = 0; k < args.depth; ++k, b += args.b_stride) {
+    Vec row[kVecs];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; ++v) row[v] = Vec::load(b + v * Vec::kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec scalar = Vec::broadcast(args.a[r * args.a_stride + k]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec::fma(scalar, row[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; ++v) acc[r][v].store(args.c + r * args.c_stride + v * Vec::kLanes);
+  }
+}
+
+template <int kVecs>
+void multiply_rows(const ProductArgs& args, std::int64_t num_rows) {
+  switch (num_rows) {
+    case 1: return multiply_registers<1, kVecs>(args);
+    case 2: return multiply_registers<2, kVecs>(args);
+    case 3: return multiply_registers<3, kVecs>(args);
+    case 4: return multiply_registers<4, kVecs>(args);
+    case 5: return multiply_registers<5, kVecs>(args);
+    default: return multiply_registers<6, kVecs>(args);
+  }
+}
+
+// c = a b (or +=), num_columns a multiple of 16; b and c are padded to that.
+inline void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_columns) {
+  const ProductArgs first = args;
+  const std::int64_t num_groups = (num_rows + kMaxRows - 1) / kMaxRows;
+  for (std::int64_t column = 0; column < num_columns;) {
+    const std::int64_t vecs_left = (num_columns - column) / Vec::kLanes;
+    const int vecs = vecs_left >= kMaxVecs ? kMaxVecs : (vecs_left >= 2 ? 2 : 1);
+    args.b = first.b + column;
+    std::int64_t row = 0;
+    for (std::int64_t group = 0; group < num_groups; ++group) {
+      const std::int64_t rows = (num_rows - row) / (num_groups - group);
+      args.a = first.a + row * args.a_stride;
+      args.c = first.c + row * args.c_stride + column;
+      switch (vecs) {
+        case 4: multiply_rows<4>(args, rows); break;
+        case 2: multiply_rows<2>(args, rows); break;
+        default: multiply_rows<1>(args, rows); break;
+      }
+      row += rows;
+    }
+    column += vecs * Vec::kLanes;
+  }
+}
+
+// Elements [i, i + kLanes) of a cached row of `head_dim` elements; beyond its end 0.
+template <bool kIsBf16>
+Vec load_cached(const void* row, std::int64_t i, std::int64_t head_dim) {
+  const std::int64_t rest = head_dim - i;
+  if constexpr (kIsBf16) {
+    const auto* p = static_cast<const std::uint16_t*>(row) + i;
+    return rest >= Vec::kLanes ? Vec::load_bf16(p)
+                               : Vec::load_bf16_first(p, static_cast<int>(rest));
+  } else {
+    const auto* p = static_cast<const float*>(row) + i;
+    return rest >= Vec::kLanes ? Vec::load(p) : Vec::load_first(p, static_cast<int>(rest));
+  }
+}
+
+// The cached rows of `count` positions from `begin` on, as pointers to keys (or values).
+template <bool kIsBf16>
+void find_rows(const AttentionArgs& args, const AttentionTask& task, const void* cache,
+               std::int64_t begin, std::int64_t count, const void** rows) {
+  using Element = std::conditional_t<kIsBf16, std::uint16_t, float>;
+  const auto* base = static_cast<const Element*>(cache);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t position = begin + i;
+    const std::int64_t block = task.block_table[position / args.block_size];
+    const std::int64_t offset = position % args.block_size;
+    rows[i] = base + ((block * args.num_kv_heads + task.kv_head) * args.block_size + offset) *
+                         args.head_dim;
+  }
+}
+
+// Keys of a tile to scratch.key, transposed; positions from `count` on become 0.
+template <bool kIsBf16>
+void load_keys(const AttentionArgs& args, const void* const* rows, std::int64_t count, float* key) {
+  for (std::int64_t t = 0; t < kKvTile; t += Vec::kLanes) {
+    for (std::int64_t d = 0; d < args.head_dim; d += Vec::kLanes) {
+      Vec block[Vec::kLanes];
+      for (int i = 0; i < Vec::kLanes; ++i) {
+        block[i] = t + i < count ? load_cached<kIsBf16>(rows[t + i], d, args.head_dim)
+                                 : Vec::broadcast(0.0F);
+      }
+      if (t < count) Vec::transpose(block);
+      for (int i = 0; i < Vec::kLanes && d + i < args.head_dim; ++i) {
+        block[i].store(key + (d + i) * kKvTile + t);
+      }
+    }
+  }
+}
+
+// Values of a tile to scratch.value; columns from head_dim on are 0.
+template <bool kIsBf16>
+void load_values(const AttentionArgs& args, const void* const* rows, std::int64_t count,
+                 float* value) {
+  const std::int64_t padded = round_up(args.head_dim, 16);
+  for (std::int64_t t = 0; t < count; ++t) {
+    std::int64_t d = 0;
+    for (; d < args.head_dim; d += Vec::kLanes) {
+      load_cached<kIsBf16>(rows[t], d, args.head_dim).store(value + t * padded + d);
+    }
+    for (; d < padded; d += Vec::kLanes) Vec::broadcast(0.0F).store(value + t * padded + d);
+  }
+}
+
+template <bool kIsBf16>
+void load_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
+               std::int64_t count, const AttentionScratch& scratch) {
+  const void* rows[kKvTile];
+  find_rows<kIsBf16>(args, task, args.key, begin, count, rows);
+  load_keys<kIsBf16>(args, rows, count, scratch.key);
+  find_rows<kIsBf16>(args, task, args.value, begin, count, rows);
+  load_values<kIsBf16>(args, rows, count, scratch.value);
+}
+
+// The positions a row sees, relative to a tile that begins at `begin`: [first, last).
+struct Visible {
+  std::int64_t first, last;
+};
+
+inline Visible visible_in_tile(const AttentionArgs& args, std::int64_t position,
+                               std::int64_t begin) {
+  const std::int64_t window_begin =
+      args.sliding_window > 0 ? position - args.sliding_window + 1 - begin : 0;
+  const std::int64_t last = position + 1 - begin;
+  return {window_begin > 0 ? window_begin : 0, last < kKvTile ? last : kKvTile};
+}
+
+// Softcap, ALiBi and mask of one row of scores.
+inline void adjust_scores(const AttentionArgs& args, float* score, Visible visible,
+                          std::int64_t query_head, std::int64_t distance) {
+  if (args.logit_softcap > 0) {
+    const Vec cap = Vec::broadcast(args.logit_softcap);
+    const Vec inverse = Vec::broadcast(1.0F / args.logit_softcap);
+    for (std::int64_t t = 0; t < kKvTile; t += Vec::kLanes) {
+      (cap * tanh(Vec::load(score + t) * inverse)).store(score + t);
+    }
+  }
+  if (args.alibi_slopes != nullptr) {
+    const float slope = args.alibi_slopes[query_head];
+    for (std::int64_t t = 0; t < kKvTile; ++t) {
+      score[t] += slope * static_cast<float>(distance + t);
+    }
+  }
+  for (std::int64_t t = 0; t < visible.first; ++t) score[t] = kNegativeInfinity;
+  for (std::int64_t t = visible.last; t < kKvTile; ++t) score[t] = kNegativeInfinity;
+}
+
+// One step of the online softmax: scores become weights, the state is rescaled to the new maximum.
+inline void update_state(float* score, float* state, std::int64_t padded) {
+  Vec largest = Vec::load(score);
+  for (std::int64_t t = Vec::kLanes; t < kKvTile; t += Vec::kLanes) {
+    largest = Vec::max(largest, Vec::load(score + t));
+  }
+  const float old_max = state_max(state);
+  const float tile_max = largest.largest();
+  const float new_max = tile_max > old_max ? tile_max : old_max;
+  const Vec shift = Vec::broadcast(new_max);
+  Vec sum = Vec::broadcast(0.0F);
+  for (std::int64_t t = 0; t < kKvTile; t += Vec::kLanes) {
+    const Vec weight = exp(Vec::load(score + t) - shift);
+    weight.store(score + t);
+    sum = sum + weight;
+  }
+  const float tile_sum = sum.sum();
+  if (new_max == old_max) {
+    state_sum(state) += tile_sum;
+    return;
+  }
+  const Vec rescale = exp(Vec::broadcast(old_max) - shift);
+  alignas(64) float lanes[Vec::kLanes];
+  rescale.store(lanes);
+  state_max(state) = new_max;
+  state_sum(state) = state_sum(state) * lanes[0] + tile_sum;
+  float* values = state_values(state);
+  for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
+    (Vec::load(values + d) * rescale).store(values + d);
+  }
+}
+
+// One tile of one split for all rows of a task.
+inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
+                        std::int64_t count, float* states, const AttentionScratch& scratch) {
+  const std::int64_t padded = round_up(args.head_dim, 16);
+  const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
+  const std::int64_t num_rows = task.num_rows(args);
+  // Rows of tokens before the tile see nothing of it.
+  const std::int64_t first_token = begin > task.first_position ? begin - task.first_position : 0;
+  const std::int64_t first_row = first_token * args.group_size;
+
+  multiply({.a = scratch.q + first_row * padded,
+            .a_stride = padded,
+            .b = scratch.key,
+            .b_stride = kKvTile,
+            .depth = args.head_dim,
+            .c = scratch.score + first_row * kKvTile,
+            .c_stride = kKvTile,
+            .accumulate = false},
+           num_rows - first_row, round_up(count, 16));
+  for (std::int64_t row = first_row; row < num_rows; ++row) {
+    const std::int64_t position = task.first_position + row / args.group_size;
+    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+    const Visible visible = visible_in_tile(args, position, begin);
+    float* score = scratch.score + row * kKvTile;
+    if (visible.first >= visible.last) {  // before this row's window
+      for (std::int64_t t = 0; t < kKvTile; ++t) score[t] = 0.0F;
+      continue;
+    }
+    adjust_scores(args, score, visible, head, begin - position);
+    update_state(score, states + row * state_stride, padded);
+  }
+  multiply({.a = scratch.score + first_row * kKvTile,
+            .a_stride = kKvTile,
+            .b = scratch.value,
+            .b_stride = padded,
+            .depth = count,
+            .c = state_values(states + first_row * state_stride),
+            .c_stride = state_stride,
+            .accumulate = true},
+           num_rows - first_row, padded);
+}
+
+inline void clear_states(float* states, std::int64_t num_rows, std::int64_t state_stride) {
+  for (std::int64_t i = 0; i < num_rows * state_stride; ++i) states[i] = 0.0F;
+  for (std::int64_t row = 0; row < num_rows; ++row) {
+    state_max(states + row * state_stride) = kNegativeInfinity;
+  }
+}
+
+// merged <- merged and state, as if the softmax had run over both.
+inline void merge_state(float* merged, const float* state, std::int64_t padded) {
+  if (state[0] == kNegativeInfinity) return;  // the split showed this row nothing
+  const float new_max = state[0] > merged[0] ? state[0] : merged[0];
+  const Vec shift = Vec::broadcast(new_max);
+  const Vec old_scale = exp(Vec::broadcast(merged[0]) - shift);
+  const Vec scale = exp(Vec::broadcast(state[0]) - shift);
+  alignas(64) float sums[Vec::kLanes];
+  Vec::fma(Vec::broadcast(merged[1]), old_scale, Vec::broadcast(state[1]) * scale).store(sums);
+  merged[0] = new_max;
+  merged[1] = sums[0];
+  float* to = state_values(merged);
+  const float* from = state_values(state);
+  for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
+    Vec::fma(Vec::load(to + d), old_scale, Vec::load(from + d) * scale).store(to + d);
+  }
+}
+
+inline void write_rows(const AttentionArgs& args, const AttentionTask& task, float* merged) {
+  const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
+  for (std::int64_t row = 0; row < task.num_rows(args); ++row) {
+    const std::int64_t token = task.first_token + row / args.group_size;
+    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+    float* state = merged + row * state_stride;
+    float* out = args.out + token * args.out_stride + head * args.head_dim;
+    const Vec sum = Vec::broadcast(state_sum(state));
+    for (std::int64_t d = 0; d < args.head_dim; d += Vec::kLanes) {
+      const Vec value = Vec::load(state_values(state) + d) / sum;
+      const std::int64_t rest = args.head_dim - d;
+      if (rest >= Vec::kLanes) {
+        value.store(out + d);
+      } else {
+        value.store_first(out + d, static_cast<int>(rest));
+      }
+    }
+  }
+}
+
+// The task's queries to scratch, scaled and zero padded.
+inline void load_queries(const AttentionArgs& args, const AttentionTask& task, float* q) {
+  const std::int64_t padded = round_up(args.head_dim, 16);
+  const Vec scale = Vec::broadcast(args.scale);
+  for (std::int64_t row = 0; row < task.num_rows(args); ++row) {
+    const std::int64_t token = task.first_token + row / args.group_size;
+    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+    const float* from = args.q + token * args.q_stride + head * args.head_dim;
+    for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
+      const Vec value =
+          d < args.head_dim ? load_cached<false>(from, d, args.head_dim) : Vec::broadcast(0.0F);
+      (value * scale).store(q + row * padded + d);
+    }
+  }
+}
+
+inline void attend_split(const AttentionArgs& args, const AttentionTask& task, std::int64_t split,
+                         float* states, const AttentionScratch& scratch) {
+  const AttentionSpan span = attention_span(args, task);
+  clear_states(states, task.num_rows(args), AttentionScratch::state_floats(args.head_dim));
+  for (std::int64_t tile = split * kTilesPerSplit; tile < (split + 1) * kTilesPerSplit; ++tile) {
+    const std::int64_t begin = tile * kKvTile;
+    if (begin + kKvTile <= span.begin) continue;
+    if (begin >= span.end) break;
+    const std::int64_t count = span.end - begin < kKvTile ? span.end - begin : kKvTile;
+    if (args.is_bf16) {
+      load_tile<true>(args, task, begin, count, scratch);
+    } else {
+      load_tile<false>(args, task, begin, count, scratch);
+    }
+    attend_tile(args, task, begin, count, states, scratch);
+  }
+}
+
+inline void run_attention(const AttentionArgs& args, const AttentionTask& task, void* memory) {
+  const std::int64_t num_rows = task.num_rows(args);
+  const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
+  const AttentionScratch scratch(memory, num_rows, args.head_dim);
+  const AttentionSpan span = attention_span(args, task);
+  load_queries(args, task, scratch.q);
+  clear_states(scratch.merged, num_rows, state_stride);
+  for (std::int64_t split = span.begin / kKvSplit; split * kKvSplit < span.end; ++split) {
+    attend_split(args, task, split, scratch.state, scratch);
+    for (std::int64_t row = 0; row < num_rows; ++row) {
+      merge_state(scratch.merged + row * state_stride, scratch.state + row * state_stride,
+                  state_stride - 16);
+    }
+  }
+  write_rows(args, task, scratch.merged);
+}
+
+inline void run_attention_split(const AttentionArgs& args, const AttentionTask& task,
+                                std::int64_t split, float* state, void* memory) {
+  const AttentionScratch scratch(memory, task.num_rows(args), args.head_dim);
+  load_queries(args, task, scratch.q);
+  attend_split(args, task, split, state, scratch);
+}
+
+inline void merge_attention_splits(const AttentionArgs& args, const AttentionTask& task,
+                                   std::int64_t num_splits, const float* states, void* memory) {
+  const std::int64_t num_rows = task.num_rows(args);
+  const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
+  const AttentionScratch scratch(memory, num_rows, args.head_dim);
+  clear_states(scratch.merged, num_rows, state_stride);
+  for (std::int64_t split = 0; split < num_splits; ++split) {
+    for (std::int64_t row = 0; row < num_rows; ++row) {
+      merge_state(scratch.merged + row * state_stride,
+                  states + (split * num_rows + row) * state_stride, state_stride - 16);
+    }
+  }
+  write_rows(args, task, scratch.merged);
+}
+
+inline std::size_t attention_scratch_bytes(std::int64_t max_rows, std::int64_t head_dim) {
+  return AttentionScratch::bytes(max_rows, head_dim);
+}
+
+constexpr AttentionKernel kAttention = {attention_scratch_bytes, run_attention, run_attention_split,
+                                        merge_attention_splits};
+
+}  // namespace
+}  // namespace llmrun::kernels

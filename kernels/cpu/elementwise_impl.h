@@ -1,0 +1,86 @@
+// See elementwise.h. Include after one of the vec_*.h headers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/elementwise.h"
+
+namespace llmrun::kernels {
+namespace {
+
+inline float sum_of_squares(const float* x, std::int64_t size) {
+  Vec even = Vec::broadcast(0.0F);
+  Vec odd = even;
+  std::int64_t i = 0;
+  for (; i + 2 * Vec::kLanes <= size; i += 2 * Vec::kLanes) {
+    const Vec a = Vec::load(x + i);
+    const Vec b = Vec::load(x + i + Vec::kLanes);
+    even = Vec::fma(a, a, even);
+    odd = Vec::fma(b, b, odd);
+  }
+  for (; i < size; i += Vec::kLanes) {
+    const std::int64_t rest = size - i;
+    const Vec a =
+        rest >= Vec::kLanes ? Vec::load(x + i) : Vec::load_first(x + i, static_cast<int>(rest));
+    even = Vec::fma(a, a, even);
+  }
+  return (even + odd).sum();
+}
+
+inline void rms_norm(float* out, std::int64_t out_stride, const float* x, std::int64_t x_stride,
+                     const float* weight, float eps, std::int64_t row_begin, std::int64_t row_end,
+                     std::int64_t size) {
+  for (std::int64_t row = row_begin; row < row_end; ++row) {
+    const float* from = x + row * x_stride;
+    float* to = out + row * out_stride;
+    const float mean = sum_of_squares(from, size) / static_cast<float>(size);
+    const Vec scale = Vec::broadcast(1.0F / __builtin_sqrtf(mean + eps));
+    std::int64_t i = 0;
+    for (; i + Vec::kLanes <= size; i += Vec::kLanes) {
+      (Vec::load(from + i) * scale * Vec::load(weight + i)).store(to + i);
+    }
+    if (i < size) {
+      const int rest = static_cast<int>(size - i);
+      (Vec::load_first(from + i, rest) * scale * Vec::load_first(weight + i, rest))
+          .store_first(to + i, rest);
+    }
+  }
+}
+
+inline void rope(float* x, std::int64_t num_heads, std::int64_t head_dim, std::int64_t rotary_dim,
+                 const float* cos, const float* sin) {
+  const std::int64_t half = rotary_dim / 2;
+  for (std::int64_t head = 0; head < num_heads; ++head) {
+    float* first = x + head * head_dim;
+    float* second = first + half;
+    std::int64_t i = 0;
+    for (; i + Vec::kLanes <= half; i += Vec::kLanes) {
+      const Vec a = Vec::load(first + i);
+      const Vec b = Vec::load(second + i);
+      const Vec c = Vec::load(cos + i);
+      const Vec s = Vec::load(sin + i);
+      (a * c - b * s).store(first + i);
+      (b * c + a * s).store(second + i);
+    }
+    for (; i < half; ++i) {
+      const float a = first[i];
+      const float b = second[i];
+      first[i] = a * cos[i] - b * sin[i];
+      second[i] = b * cos[i] + a * sin[i];
+    }
+  }
+}
+
+inline void float_to_bf16(std::uint16_t* out, const float* x, std::int64_t count) {
+  std::int64_t i = 0;
+  for (; i + Vec::kLanes <= count; i += Vec::kLanes) Vec::load(x + i).store_bf16(out + i);
+  if (i < count) {
+    const int rest = static_cast<int>(count - i);
+    Vec::load_first(x + i, rest).store_bf16_first(out + i, rest);
+  }
+}
+
+constexpr ElementwiseKernels kElementwise = {rms_norm, rope, float_to_bf16};
+
+}  // namespace
+}  // namespace llmrun::kernels

@@ -1,0 +1,75 @@
+// Linear layers on the CPU: out = x W^T with an epilogue, over packed weights.
+//
+// Packed weight, bf16: [N / 16] panels of [K / 32][16 k-pairs][16 columns][2], zero padded. 1 KiB
+// of it is one AMX tile, 64 bytes one operand of vdpbf16ps, 32 bytes 8 columns for AVX2: one layout
+// for every instruction set. Packed weight, float32: [N / 16] panels of [K][16 columns].
+//
+// Every kernel gives each output element one accumulator that runs over k in ascending order, so a
+// row's result does not depend on the number of rows, on the blocking or on the partition.
+// AVX2 and AVX-512 agree bit for bit in float32.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace llmrun::kernels {
+
+inline constexpr std::int64_t kPanelColumns = 16;    // output columns of one panel of packed weight
+inline constexpr std::int64_t kDepthAlignment = 32;  // K of a bf16 weight is padded to this
+
+enum class LinearEpilogue : std::uint8_t {
+  kStore,    // out = c + bias
+  kAdd,      // out += c + bias
+  kSiluMul,  // panels alternate gate, up: out = silu(c_gate + bias) * (c_up + bias), N / 2 columns
+};
+
+struct LinearArgs {
+  const void* activations = nullptr;   // as LinearKernel::pack_activations left them
+  std::int64_t activation_stride = 0;  // elements from row to row; read by the float32 kernels only
+  std::int64_t num_rows = 0;           // M, rows of x
+  const void* weight = nullptr;
+  std::int64_t num_columns = 0;  // N, columns of c. kSiluMul: a multiple of 32
+  std::int64_t depth = 0;        // K; padded to kDepthAlignment for bf16
+  const float* bias = nullptr;   // N rounded up to whole panels, or null
+  float* out = nullptr;          // [M, out_stride]
+  std::int64_t out_stride = 0;   // elements
+  std::int64_t out_columns = 0;  // valid columns of out: N, or at most N / 2 for kSiluMul
+  LinearEpilogue epilogue = LinearEpilogue::kStore;
+};
+
+// A rectangle of the output. Panels and rows in half-open ranges.
+struct LinearRange {
+  std::int64_t row_begin = 0;
+  std::int64_t row_end = 0;
+  std::int64_t panel_begin = 0;
+  std::int64_t panel_end = 0;
+};
+
+// One implementation. Plain functions, so that the caller alone decides about threads.
+struct LinearKernel {
+  const char* name;
+  std::int64_t row_multiple;    // ranges begin at a multiple of this many rows
+  std::int64_t panel_multiple;  // ... and of this many panels
+  std::size_t scratch_bytes;    // what run() needs, for each thread, 64-byte aligned
+
+  // Bytes of `num_rows` packed rows; 0: the kernel reads x itself.
+  std::size_t (*activation_bytes)(std::int64_t num_rows, std::int64_t padded_depth);
+  // Packs rows [row_begin, row_end) of x [num_rows, depth]; row_begin is a multiple of
+  // row_multiple, row_end too or num_rows. Null when activation_bytes is 0.
+  void (*pack_activations)(void* packed, const float* x, std::int64_t x_stride,
+                           std::int64_t row_begin, std::int64_t row_end, std::int64_t depth,
+                           std::int64_t padded_depth);
+  // Computes one rectangle of the output.
+  void (*run)(const LinearArgs& args, const LinearRange& range, void* scratch);
+};
+
+const LinearKernel& linear_f32_portable();
+const LinearKernel& linear_f32_avx2();
+const LinearKernel& linear_f32_avx512();
+const LinearKernel& linear_bf16_portable();
+const LinearKernel& linear_bf16_avx2();
+const LinearKernel& linear_bf16_avx512();
+// The calling thread must have the operating system's permission for AMX (request_amx()).
+const LinearKernel& linear_bf16_amx();
+
+}  // namespace llmrun::kernels

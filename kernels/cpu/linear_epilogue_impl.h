@@ -1,0 +1,72 @@
+// What happens to a finished tile of c = x W^T. Include after one of the vec_*.h headers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/vec_math.h"
+
+namespace llmrun::kernels {
+namespace {
+
+// Up to 16 columns of one row, c + bias, to out.
+inline void finish_columns(const LinearArgs& args, const float* c, const float* bias, float* out,
+                           int num_columns) {
+  for (int i = 0; i < num_columns; i += Vec::kLanes) {
+    Vec value = Vec::load(c + i);
+    if (bias != nullptr) value = value + Vec::load(bias + i);
+    const int rest = num_columns - i;
+    if (rest >= Vec::kLanes) {
+      if (args.epilogue == LinearEpilogue::kAdd) value = value + Vec::load(out + i);
+      value.store(out + i);
+    } else {
+      if (args.epilogue == LinearEpilogue::kAdd) value = value + Vec::load_first(out + i, rest);
+      value.store_first(out + i, rest);
+    }
+  }
+}
+
+// The same for a gate panel and the up panel that follows it.
+inline void finish_silu_mul(const float* c, const float* bias, float* out, int num_columns) {
+  for (int i = 0; i < num_columns; i += Vec::kLanes) {
+    Vec gate = Vec::load(c + i);
+    Vec up = Vec::load(c + kPanelColumns + i);
+    if (bias != nullptr) {
+      gate = gate + Vec::load(bias + i);
+      up = up + Vec::load(bias + kPanelColumns + i);
+    }
+    const Vec value = silu(gate) * up;
+    const int rest = num_columns - i;
+    if (rest >= Vec::kLanes) {
+      value.store(out + i);
+    } else {
+      value.store_first(out + i, rest);
+    }
+  }
+}
+
+// c [num_rows, c_stride] holds panels [panel, panel + num_panels) of rows [row, row + num_rows).
+inline void finish_tile(const LinearArgs& args, const float* c, std::int64_t c_stride,
+                        std::int64_t row, std::int64_t num_rows, std::int64_t panel,
+                        std::int64_t num_panels) {
+  const bool is_silu = args.epilogue == LinearEpilogue::kSiluMul;
+  const std::int64_t step = is_silu ? 2 : 1;
+  for (std::int64_t r = 0; r < num_rows; ++r) {
+    for (std::int64_t p = 0; p < num_panels; p += step) {
+      const std::int64_t column = (panel + p) / step * kPanelColumns;
+      const std::int64_t rest = args.out_columns - column;
+      const int count = static_cast<int>(rest < kPanelColumns ? rest : kPanelColumns);
+      const float* tile = c + r * c_stride + p * kPanelColumns;
+      const float* bias = args.bias == nullptr ? nullptr : args.bias + (panel + p) * kPanelColumns;
+      float* out = args.out + (row + r) * args.out_stride + column;
+      if (is_silu) {
+        finish_silu_mul(tile, bias, out, count);
+      } else {
+        finish_columns(args, tile, bias, out, count);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace llmrun::kernels

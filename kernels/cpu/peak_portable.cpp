@@ -1,0 +1,12 @@
+#include "kernels/cpu/vec_portable.h"
+//
+#include "kernels/cpu/peak_impl.h"
+
+namespace llmrun::kernels {
+
+const PeakKernels& peak_portable() {
+  static constexpr PeakKernels kKernels = {multiply_f32, multiply_f32, read_all};
+  return kKernels;
+}
+
+}  // namespace llmrun::kernels
