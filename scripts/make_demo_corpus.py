@@ -14,8 +14,16 @@ from pathlib import Path
 
 from demo_corpus.chat import conversation
 from demo_corpus.draw import Draw
-from demo_corpus.split import (KIND_NAMES, as_prompt, draw_problem, held_out_problems, is_held_out, key_of, training_documents,
-                               training_problem)
+from demo_corpus.split import (
+    KIND_NAMES,
+    as_prompt,
+    draw_problem,
+    held_out_problems,
+    is_held_out,
+    key_of,
+    training_documents,
+    training_problem,
+)
 from demo_corpus.word_problems import Problem
 
 TEST_SEED = 1
@@ -43,7 +51,10 @@ def check_no_leakage(test: list[Problem], draws: int) -> None:
 
 
 def write_lines(path: Path, records: list[dict]) -> None:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
     print(f"{path}: {len(records)} lines")
 
 
@@ -53,7 +64,11 @@ def problem_record(problem: Problem) -> dict:
 
 def sharegpt_record(number: int, draw: Draw) -> dict:
     turns = conversation(draw, training_problem)
-    said = [message for user, model in turns for message in ({"from": "human", "value": user}, {"from": "gpt", "value": model})]
+    said = [
+        message
+        for user, model in turns
+        for message in ({"from": "human", "value": user}, {"from": "gpt", "value": model})
+    ]
     return {"id": f"demo-{number}", "conversations": said}
 
 
@@ -66,7 +81,10 @@ def sample_prompts() -> list[dict]:
 
     def user(*said: str) -> list[dict]:
         """Turns of a chat: user, assistant, user, ..."""
-        return [{"role": "user" if index % 2 == 0 else "assistant", "content": text} for index, text in enumerate(said)]
+        return [
+            {"role": "user" if index % 2 == 0 else "assistant", "content": text}
+            for index, text in enumerate(said)
+        ]
 
     solved = training_problem(draw)
     few_shot = f"{as_prompt(solved.question)} {solved.answer}\n\n{as_prompt(problem('reading'))}"
@@ -76,29 +94,86 @@ def sample_prompts() -> list[dict]:
         {"id": "speed", "prompt": as_prompt(problem("speed_distance")), "max_tokens": 200},
         {"id": "ages", "prompt": as_prompt(problem("ages")), "temperature": 0},
         {"id": "ledger", "prompt": as_prompt(problem("long_ledger")), "max_tokens": 400},
-        {"id": "big-product", "prompt": as_prompt(problem("bulk_order")), "n": 4, "temperature": 0.8, "seed": 7},
+        {
+            "id": "big-product",
+            "prompt": as_prompt(problem("bulk_order")),
+            "n": 4,
+            "temperature": 0.8,
+            "seed": 7,
+        },
         {"id": "few-shot", "prompt": few_shot, "stop": ["\n\n", "Question:"]},
         {"id": "first-line", "prompt": as_prompt(problem("weekly_pay")), "stop": "\n"},
-        {"id": "logprobs", "prompt": as_prompt(problem("egg_farm")), "logprobs": 3, "max_tokens": 16},
-        {"id": "story", "prompt": "Once upon a time, there was a little", "temperature": 0.7, "seed": 11, "max_tokens": 160},
-        {"id": "two-stories", "prompt": "There once was a fox called", "n": 2, "temperature": 0.9, "top_p": 0.95, "seed": 5,
-         "max_tokens": 160},
+        {
+            "id": "logprobs",
+            "prompt": as_prompt(problem("egg_farm")),
+            "logprobs": 3,
+            "max_tokens": 16,
+        },
+        {
+            "id": "story",
+            "prompt": "Once upon a time, there was a little",
+            "temperature": 0.7,
+            "seed": 11,
+            "max_tokens": 160,
+        },
+        {
+            "id": "two-stories",
+            "prompt": "There once was a fox called",
+            "n": 2,
+            "temperature": 0.9,
+            "top_p": 0.95,
+            "seed": 5,
+            "max_tokens": 160,
+        },
         {"id": "hello", "messages": user("Hello!")},
         {"id": "who", "messages": user("Who are you?")},
         {"id": "capital", "messages": user("What is the capital of France?")},
         {"id": "opposites", "messages": user("What is the opposite of loud?")},
-        {"id": "river", "messages": [{"role": "system", "content": "You are a helpful assistant."}, *user("What is a river?")]},
+        {
+            "id": "river",
+            "messages": [
+                {"role": "system", "content": "You are a helpful assistant."},
+                *user("What is a river?"),
+            ],
+        },
         {"id": "kitten", "messages": user("What do you call a baby cat?"), "temperature": 0},
-        {"id": "fruits", "messages": user("Name three fruits."), "n": 3, "temperature": 1.0, "seed": 42},
+        {
+            "id": "fruits",
+            "messages": user("Name three fruits."),
+            "n": 3,
+            "temperature": 1.0,
+            "seed": 42,
+        },
         {"id": "greeting-in-japanese", "messages": user("How do you say hello in Japanese?")},
-        {"id": "name", "messages": user("Hello, my name is Nora.", "Hello Nora, nice to meet you! How can I help you?",
-                                        "What is my name?")},
+        {
+            "id": "name",
+            "messages": user(
+                "Hello, my name is Nora.",
+                "Hello Nora, nice to meet you! How can I help you?",
+                "What is my name?",
+            ),
+        },
         {"id": "sum", "messages": user("What is 47 plus 38?"), "max_tokens": 20},
-        {"id": "tutor", "messages": [{"role": "system", "content": "You are a patient math teacher. Show your steps."},
-                                     *user(problem("discount"))]},
-        {"id": "bedtime", "messages": user("Tell me a short story about a penguin."), "temperature": 0.8, "top_k": 20, "seed": 3,
-         "max_tokens": 200},
-        {"id": "sharing", "messages": user("Please solve this problem. " + problem("sharing")), "temperature": 0},
+        {
+            "id": "tutor",
+            "messages": [
+                {"role": "system", "content": "You are a patient math teacher. Show your steps."},
+                *user(problem("discount")),
+            ],
+        },
+        {
+            "id": "bedtime",
+            "messages": user("Tell me a short story about a penguin."),
+            "temperature": 0.8,
+            "top_k": 20,
+            "seed": 3,
+            "max_tokens": 200,
+        },
+        {
+            "id": "sharing",
+            "messages": user("Please solve this problem. " + problem("sharing")),
+            "temperature": 0,
+        },
     ]
 
 
@@ -110,10 +185,21 @@ def write_corpus(path: Path, seed: int, documents: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "datasets" / "demo")
-    parser.add_argument("--check-draws", type=int, default=300_000, help="training problems drawn to look for leakage")
-    parser.add_argument("--corpus", type=Path, help="write training documents to this file, and nothing else")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).resolve().parent.parent / "datasets" / "demo"
+    )
+    parser.add_argument(
+        "--check-draws",
+        type=int,
+        default=300_000,
+        help="training problems drawn to look for leakage",
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="write training documents to this file, and nothing else"
+    )
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0, help="of the training documents")
     options = parser.parse_args()
@@ -125,11 +211,16 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_lines(options.out / "test.jsonl", [problem_record(problem) for problem in test])
     draw = Draw("train sample")
-    write_lines(options.out / "train_sample.jsonl", [problem_record(draw_problem(draw, False, kind)) for kind in KIND_NAMES * 2])
+    write_lines(
+        options.out / "train_sample.jsonl",
+        [problem_record(draw_problem(draw, False, kind)) for kind in KIND_NAMES * 2],
+    )
     write_lines(options.out / "prompts.jsonl", sample_prompts())
     draw = Draw("sharegpt")
     sample = [sharegpt_record(number, draw) for number in range(60)]
-    (options.out / "sharegpt.json").write_text(json.dumps(sample, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (options.out / "sharegpt.json").write_text(
+        json.dumps(sample, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
     print(f"{options.out / 'sharegpt.json'}: {len(sample)} conversations")
     return 0
 

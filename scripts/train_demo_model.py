@@ -36,9 +36,11 @@ from make_demo_corpus import test_problems
 BOS, EOS = 1, 2
 SPECIAL_PIECES = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]  # get the ids 3, 4, 5, 6
 SYSTEM, USER, ASSISTANT, END = 3, 4, 5, 6
-CHAT_TEMPLATE = ("{{ bos_token }}{% for message in messages %}"
-                 "{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}"
-                 "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}")
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
 PROMPT_WEIGHT = 0.1  # what the user says is learned too, but counts little
 LARGE_SEED, LARGE_PER_KIND = 2, 60
 
@@ -61,7 +63,11 @@ class Shape:
 
 
 def document_lines(document: Document) -> list[str]:
-    said = [document.prompt + document.completion, document.system, *(text for turn in document.turns for text in turn)]
+    said = [
+        document.prompt + document.completion,
+        document.system,
+        *(text for turn in document.turns for text in turn),
+    ]
     return [line for text in said for line in text.split("\n") if line]
 
 
@@ -71,13 +77,31 @@ def train_tokenizer(path: Path, documents: int, vocab_size: int) -> None:
     It is trained without the dummy prefix, so that the words which begin a line become pieces without a space too; the
     finished model has the prefix.
     """
-    lines = [line for document in training_documents(10**9, documents) for line in document_lines(document)]
+    lines = [
+        line
+        for document in training_documents(10**9, documents)
+        for line in document_lines(document)
+    ]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=vocab_size, byte_fallback=True,
-        split_digits=True, normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True, character_coverage=0.9995, control_symbols=SPECIAL_PIECES, unk_id=0, bos_id=BOS,
-        eos_id=EOS, pad_id=-1, minloglevel=2)
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        character_coverage=0.9995,
+        control_symbols=SPECIAL_PIECES,
+        unk_id=0,
+        bos_id=BOS,
+        eos_id=EOS,
+        pad_id=-1,
+        minloglevel=2,
+    )
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
     proto.normalizer_spec.add_dummy_prefix = True
     path.write_bytes(proto.SerializeToString())
@@ -96,7 +120,13 @@ class Encoder:
         return [BOS, *self.first.encode(text)]
 
     def chat_prompt(self, question: str) -> list[int]:
-        return [BOS, *self.message(USER, question), *self.rest.encode("\n"), ASSISTANT, *self.rest.encode("\n")]
+        return [
+            BOS,
+            *self.message(USER, question),
+            *self.rest.encode("\n"),
+            ASSISTANT,
+            *self.rest.encode("\n"),
+        ]
 
     def message(self, role: int, text: str) -> list[int]:
         return [role, *self.rest.encode("\n" + text), END]
@@ -116,9 +146,15 @@ class Encoder:
         for role, text in messages:
             tokens = self.message(role, text)
             answered = role == ASSISTANT
-            lead = 1 + len(newline) if answered else 0  # the assistant's marker and newline are given, not predicted
+            lead = (
+                1 + len(newline) if answered else 0
+            )  # the assistant's marker and newline are given, not predicted
             ids += tokens + newline
-            weights += [0.0] * lead + [1.0 if answered else PROMPT_WEIGHT] * (len(tokens) - lead) + [0.0] * len(newline)
+            weights += (
+                [0.0] * lead
+                + [1.0 if answered else PROMPT_WEIGHT] * (len(tokens) - lead)
+                + [0.0] * len(newline)
+            )
         return ids, weights
 
 
@@ -158,8 +194,8 @@ def pack_shard(seed: int, documents: int, length: int) -> tuple[np.ndarray, np.n
     ids = np.full((len(closed), room), EOS, dtype=np.uint16)
     weights = np.zeros((len(closed), room), dtype=np.float16)
     for row, (window_ids, window_weights) in enumerate(closed):
-        ids[row, :len(window_ids)] = window_ids
-        weights[row, :len(window_weights)] = window_weights
+        ids[row, : len(window_ids)] = window_ids
+        weights[row, : len(window_weights)] = window_weights
     return ids, weights
 
 
@@ -187,16 +223,28 @@ class Layer(nn.Module):
     def __init__(self, shape: Shape):
         super().__init__()
         hidden, width = shape.hidden_size, shape.head_dim
-        self.heads, self.kv_heads, self.width = shape.num_attention_heads, shape.num_key_value_heads, width
+        self.heads, self.kv_heads, self.width = (
+            shape.num_attention_heads,
+            shape.num_key_value_heads,
+            width,
+        )
         self.input_layernorm = nn.RMSNorm(hidden, shape.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(hidden, shape.rms_norm_eps)
-        self.self_attn = nn.ModuleDict({
-            "q_proj": nn.Linear(hidden, self.heads * width, bias=False), "k_proj": nn.Linear(hidden, self.kv_heads * width, bias=False),
-            "v_proj": nn.Linear(hidden, self.kv_heads * width, bias=False), "o_proj": nn.Linear(self.heads * width, hidden, bias=False)})
-        self.mlp = nn.ModuleDict({
-            "gate_proj": nn.Linear(hidden, shape.intermediate_size, bias=False),
-            "up_proj": nn.Linear(hidden, shape.intermediate_size, bias=False),
-            "down_proj": nn.Linear(shape.intermediate_size, hidden, bias=False)})
+        self.self_attn = nn.ModuleDict(
+            {
+                "q_proj": nn.Linear(hidden, self.heads * width, bias=False),
+                "k_proj": nn.Linear(hidden, self.kv_heads * width, bias=False),
+                "v_proj": nn.Linear(hidden, self.kv_heads * width, bias=False),
+                "o_proj": nn.Linear(self.heads * width, hidden, bias=False),
+            }
+        )
+        self.mlp = nn.ModuleDict(
+            {
+                "gate_proj": nn.Linear(hidden, shape.intermediate_size, bias=False),
+                "up_proj": nn.Linear(hidden, shape.intermediate_size, bias=False),
+                "down_proj": nn.Linear(shape.intermediate_size, hidden, bias=False),
+            }
+        )
 
     def rotate(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         half = self.width // 2
@@ -206,16 +254,34 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         rows, length, _ = x.shape
         normed = self.input_layernorm(x)
-        q = self.self_attn["q_proj"](normed).view(rows, length, self.heads, self.width).transpose(1, 2)
-        k = self.self_attn["k_proj"](normed).view(rows, length, self.kv_heads, self.width).transpose(1, 2)
-        v = self.self_attn["v_proj"](normed).view(rows, length, self.kv_heads, self.width).transpose(1, 2)
+        q = (
+            self.self_attn["q_proj"](normed)
+            .view(rows, length, self.heads, self.width)
+            .transpose(1, 2)
+        )
+        k = (
+            self.self_attn["k_proj"](normed)
+            .view(rows, length, self.kv_heads, self.width)
+            .transpose(1, 2)
+        )
+        v = (
+            self.self_attn["v_proj"](normed)
+            .view(rows, length, self.kv_heads, self.width)
+            .transpose(1, 2)
+        )
         q, k = self.rotate(q, cos, sin).to(v.dtype), self.rotate(k, cos, sin).to(v.dtype)
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(rows, length, -1)
+        mixed = (
+            F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            .transpose(1, 2)
+            .reshape(rows, length, -1)
+        )
         x = x + self.self_attn["o_proj"](mixed)
         normed = self.post_attention_layernorm(x)
-        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](normed)) * self.mlp["up_proj"](normed))
+        return x + self.mlp["down_proj"](
+            F.silu(self.mlp["gate_proj"](normed)) * self.mlp["up_proj"](normed)
+        )
 
 
 class Llama(nn.Module):
@@ -227,23 +293,29 @@ class Llama(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
         self.norm = nn.RMSNorm(shape.hidden_size, shape.rms_norm_eps)
         positions = torch.arange(shape.max_position_embeddings).float()
-        frequencies = shape.rope_theta ** (-torch.arange(0, shape.head_dim, 2).float() / shape.head_dim)
+        frequencies = shape.rope_theta ** (
+            -torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
+        )
         angles = torch.cat([torch.outer(positions, frequencies)] * 2, dim=-1)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 last = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * shape.num_hidden_layers) if last else 0.02)
+                nn.init.normal_(
+                    parameter, std=0.02 / math.sqrt(2 * shape.num_hidden_layers) if last else 0.02
+                )
 
     def forward(self, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """The weighted mean of -log p of ids[:, 1:]."""
         x = self.embed_tokens(ids[:, :-1])
-        cos, sin = self.cos[:x.shape[1]], self.sin[:x.shape[1]]
+        cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         for layer in self.layers:
             x = layer(x, cos, sin)
         logits = F.linear(self.norm(x), self.embed_tokens.weight)
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+        losses = F.cross_entropy(
+            logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
+        )
         wanted = weights[:, 1:].flatten()
         return (losses * wanted).sum() / wanted.sum()
 
@@ -257,25 +329,78 @@ def write_json(path: Path, value: dict) -> None:
 
 def save_config(folder: Path, shape: Shape) -> None:
     """All of the checkpoint but the weights and tokenizer.model."""
-    write_json(folder / "config.json", {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", **asdict(shape), "hidden_act": "silu", "attention_bias": False,
-        "attention_dropout": 0.0, "mlp_bias": False, "rope_scaling": None, "tie_word_embeddings": True, "bos_token_id": BOS,
-        "eos_token_id": EOS, "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": True, "torch_dtype": "bfloat16"})
-    write_json(folder / "generation_config.json", {
-        "bos_token_id": BOS, "eos_token_id": [EOS, END], "pad_token_id": EOS, "do_sample": False})
-    added = {index: {"content": piece, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
-             for index, piece in enumerate(["<unk>", "<s>", "</s>", *SPECIAL_PIECES])}
-    write_json(folder / "tokenizer_config.json", {
-        "tokenizer_class": "LlamaTokenizer", "legacy": False, "add_prefix_space": True, "add_bos_token": True, "add_eos_token": False,
-        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": None, "added_tokens_decoder": added,
-        "additional_special_tokens": SPECIAL_PIECES, "clean_up_tokenization_spaces": False, "spaces_between_special_tokens": False,
-        "use_default_system_prompt": False, "model_max_length": shape.max_position_embeddings, "chat_template": CHAT_TEMPLATE})
-    write_json(folder / "special_tokens_map.json", {
-        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "additional_special_tokens": SPECIAL_PIECES})
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            **asdict(shape),
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "mlp_bias": False,
+            "rope_scaling": None,
+            "tie_word_embeddings": True,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+            "initializer_range": 0.02,
+            "pretraining_tp": 1,
+            "use_cache": True,
+            "torch_dtype": "bfloat16",
+        },
+    )
+    write_json(
+        folder / "generation_config.json",
+        {"bos_token_id": BOS, "eos_token_id": [EOS, END], "pad_token_id": EOS, "do_sample": False},
+    )
+    added = {
+        index: {
+            "content": piece,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": True,
+        }
+        for index, piece in enumerate(["<unk>", "<s>", "</s>", *SPECIAL_PIECES])
+    }
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "legacy": False,
+            "add_prefix_space": True,
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "pad_token": None,
+            "added_tokens_decoder": added,
+            "additional_special_tokens": SPECIAL_PIECES,
+            "clean_up_tokenization_spaces": False,
+            "spaces_between_special_tokens": False,
+            "use_default_system_prompt": False,
+            "model_max_length": shape.max_position_embeddings,
+            "chat_template": CHAT_TEMPLATE,
+        },
+    )
+    write_json(
+        folder / "special_tokens_map.json",
+        {
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "additional_special_tokens": SPECIAL_PIECES,
+        },
+    )
 
 
 def save_weights(folder: Path, model: Llama) -> None:
-    tensors = {f"model.{name}": value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    tensors = {
+        f"model.{name}": value.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, value in model.state_dict().items()
+    }
     unfinished = folder / "model.safetensors.part"
     save_file(tensors, unfinished, metadata={"format": "pt"})
     os.replace(unfinished, folder / "model.safetensors")
@@ -289,8 +414,12 @@ def train(model: Llama, stream, options, deadline: float) -> dict:
     device = next(model.parameters()).device
     decayed = [parameter for parameter in model.parameters() if parameter.dim() == 2]
     others = [parameter for parameter in model.parameters() if parameter.dim() != 2]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=options.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda")
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=options.learning_rate,
+        betas=(0.9, 0.95),
+        fused=device.type == "cuda",
+    )
     step_model = torch.compile(model) if device.type == "cuda" else model
     started = saved = time.monotonic()
     tokens = 0
@@ -301,7 +430,9 @@ def train(model: Llama, stream, options, deadline: float) -> dict:
         if progress >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * min(1.0, (step + 1) / options.warmup) * (1 - progress)
+            group["lr"] = (
+                options.learning_rate * min(1.0, (step + 1) / options.warmup) * (1 - progress)
+            )
         ids, weights = next(stream)
         tokens += int((weights > 0).sum())
         device_ids = torch.from_numpy(ids.astype(np.int32)).to(device, non_blocking=True).long()
@@ -313,12 +444,20 @@ def train(model: Llama, stream, options, deadline: float) -> dict:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % options.log_every == 0:
-            print(f"step {step} loss {loss.item():.4f} progress {progress:.3f} seconds {time.monotonic() - started:.0f}", flush=True)
+            print(
+                f"step {step} loss {loss.item():.4f} progress {progress:.3f} seconds"
+                f" {time.monotonic() - started:.0f}",
+                flush=True,
+            )
         if now - saved > 90:
             save_weights(options.out, model)
             saved = now
-    return {"steps": step + 1, "learned_tokens": tokens, "train_seconds": round(time.monotonic() - started, 1),
-            "final_loss": round(loss.item(), 4)}
+    return {
+        "steps": step + 1,
+        "learned_tokens": tokens,
+        "train_seconds": round(time.monotonic() - started, 1),
+        "final_loss": round(loss.item(), 4),
+    }
 
 
 # ---- evaluation ----------------------------------------------------------------------------------------------------------
@@ -339,13 +478,15 @@ def generate(model, encode: Encoder, prompts: list[list[int]], max_new_tokens: i
     ids = torch.full((len(prompts), longest), EOS)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt):] = torch.tensor(prompt)
-        mask[row, longest - len(prompt):] = 1
-    out = model.generate(ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=max_new_tokens)
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    out = model.generate(
+        ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=max_new_tokens
+    )
     texts = []
     for row in out[:, longest:].tolist():
         ends = [row.index(stop) for stop in (EOS, END) if stop in row]
-        texts.append(encode.rest.decode(row[:min(ends)] if ends else row))
+        texts.append(encode.rest.decode(row[: min(ends)] if ends else row))
     return texts
 
 
@@ -353,14 +494,29 @@ def accuracy(model, encode: Encoder, problems: list[Problem], chat: bool, option
     right: dict[str, list[bool]] = {}
     order = sorted(problems, key=lambda problem: len(problem.answer))  # batches of like length
     for begin in range(0, len(order), options.eval_batch):
-        batch = order[begin:begin + options.eval_batch]
-        prompts = [encode.chat_prompt(problem.question) if chat else encode.prompt(as_prompt(problem.question)) for problem in batch]
+        batch = order[begin : begin + options.eval_batch]
+        prompts = [
+            (
+                encode.chat_prompt(problem.question)
+                if chat
+                else encode.prompt(as_prompt(problem.question))
+            )
+            for problem in batch
+        ]
         longest = max(len(encode.rest.encode(problem.answer)) for problem in batch)
-        for problem, text in zip(batch, generate(model, encode, prompts, longest + 32), strict=True):
+        for problem, text in zip(
+            batch, generate(model, encode, prompts, longest + 32), strict=True
+        ):
             right.setdefault(problem.kind, []).append(result_of(text) == result_of(problem.answer))
     marks = [mark for kind_marks in right.values() for mark in kind_marks]
-    return {"problems": len(marks), "accuracy": round(sum(marks) / len(marks), 4),
-            "per_kind": {kind: round(sum(kind_marks) / len(kind_marks), 4) for kind, kind_marks in sorted(right.items())}}
+    return {
+        "problems": len(marks),
+        "accuracy": round(sum(marks) / len(marks), 4),
+        "per_kind": {
+            kind: round(sum(kind_marks) / len(kind_marks), 4)
+            for kind, kind_marks in sorted(right.items())
+        },
+    }
 
 
 def evaluate(options) -> dict:
@@ -370,28 +526,49 @@ def evaluate(options) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.float32).to(device).eval()
     encode = Encoder(options.out / "tokenizer.model")
-    test = test_problems()[:options.eval_problems]
-    large = held_out_problems(LARGE_SEED, LARGE_PER_KIND)[:options.eval_problems * 10]
-    return {"test": accuracy(model, encode, test, False, options), "test_as_chat": accuracy(model, encode, test, True, options),
-            "held_out_large": accuracy(model, encode, large, False, options)}
+    test = test_problems()[: options.eval_problems]
+    large = held_out_problems(LARGE_SEED, LARGE_PER_KIND)[: options.eval_problems * 10]
+    return {
+        "test": accuracy(model, encode, test, False, options),
+        "test_as_chat": accuracy(model, encode, test, True, options),
+        "held_out_large": accuracy(model, encode, large, False, options),
+    }
 
 
 def print_table(metrics: dict) -> None:
     print(f"{'kind':20} {'test':>7} {'chat':>7} {'large':>7}")
     for name in metrics["held_out_large"]["per_kind"]:
-        cells = [metrics[part]["per_kind"].get(name, float("nan")) for part in ("test", "test_as_chat", "held_out_large")]
+        cells = [
+            metrics[part]["per_kind"].get(name, float("nan"))
+            for part in ("test", "test_as_chat", "held_out_large")
+        ]
         print(f"{name:20} " + " ".join(f"{100 * cell:6.1f}%" for cell in cells))
-    print(f"{'all':20} " + " ".join(f"{100 * metrics[part]['accuracy']:6.1f}%" for part in ("test", "test_as_chat", "held_out_large")))
+    print(
+        f"{'all':20} "
+        + " ".join(
+            f"{100 * metrics[part]['accuracy']:6.1f}%"
+            for part in ("test", "test_as_chat", "held_out_large")
+        )
+    )
 
 
 # ---- command line --------------------------------------------------------------------------------------------------------
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--max-minutes", type=float, default=8.0, help="of the whole program, evaluation included")
-    parser.add_argument("--eval-seconds", type=float, default=75.0, help="kept free of the time above for the evaluation")
+    parser.add_argument(
+        "--max-minutes", type=float, default=8.0, help="of the whole program, evaluation included"
+    )
+    parser.add_argument(
+        "--eval-seconds",
+        type=float,
+        default=75.0,
+        help="kept free of the time above for the evaluation",
+    )
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--rows", type=int, default=128, help="windows of 1024 tokens per step")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -402,11 +579,18 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--eval-problems", type=int, default=500)
     parser.add_argument("--eval-batch", type=int, default=640)
     parser.add_argument("--log-every", type=int, default=100)
-    parser.add_argument("--tiny", action="store_true", help="a two-layer model and a few steps, to try the program")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a two-layer model and a few steps, to try the program"
+    )
     options = parser.parse_args()
     if options.tiny:
         options.steps, options.rows, options.workers, options.log_every = 20, 4, 1, 5
-        options.shard_documents, options.tokenizer_documents, options.eval_problems, options.eval_batch = 200, 5000, 8, 16
+        (
+            options.shard_documents,
+            options.tokenizer_documents,
+            options.eval_problems,
+            options.eval_batch,
+        ) = (200, 5000, 8, 16)
     return options
 
 
@@ -421,25 +605,40 @@ def main() -> int:
     print(f"tokenizer ready after {time.monotonic() - started:.0f} s", flush=True)
 
     length = shape.max_position_embeddings
-    shards = options.steps * options.rows * length // (options.shard_documents * 100) + 2  # a document has over 100 ids
+    shards = (
+        options.steps * options.rows * length // (options.shard_documents * 100) + 2
+    )  # a document has over 100 ids
     tasks = ((seed, options.shard_documents, length) for seed in range(shards))
-    with multiprocessing.Pool(options.workers, start_worker, (tokenizer,)) as pool:  # before CUDA is touched
+    with multiprocessing.Pool(
+        options.workers, start_worker, (tokenizer,)
+    ) as pool:  # before CUDA is touched
         stream = batches(pool.imap(pack_shard_of, tasks), options.rows)
         torch.manual_seed(0)
         torch.set_float32_matmul_precision("high")
         model = Llama(shape).to("cuda" if torch.cuda.is_available() else "cpu")
         parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{parameters} parameters", flush=True)
-        summary = train(model, stream, options, started + 60 * options.max_minutes - options.eval_seconds)
+        summary = train(
+            model, stream, options, started + 60 * options.max_minutes - options.eval_seconds
+        )
         pool.terminate()
     save_weights(options.out, model)
     size = (options.out / "model.safetensors").stat().st_size
-    metrics = {"parameters": parameters, "weights_bytes": size, "rows_per_step": options.rows, "window": length, **summary}
+    metrics = {
+        "parameters": parameters,
+        "weights_bytes": size,
+        "rows_per_step": options.rows,
+        "window": length,
+        **summary,
+    }
     write_json(options.out / "metrics.json", metrics)
     metrics |= evaluate(options)
     write_json(options.out / "metrics.json", metrics)
     print_table(metrics)
-    print(f"done after {time.monotonic() - started:.0f} s: {json.dumps({k: v for k, v in metrics.items() if not isinstance(v, dict)})}")
+    print(
+        f"done after {time.monotonic() - started:.0f} s:"
+        f" {json.dumps({k: v for k, v in metrics.items() if not isinstance(v, dict)})}"
+    )
     return 0
 
 

@@ -3,19 +3,32 @@
 import random
 from typing import NamedTuple
 
-SHE = ("Anna Maria Emma Olivia Sophie Grace Lily Nora Ruth Clara Alice Julia Zoe Mia Ella Hannah Ivy Leah "
-       "Mei Priya Fatima Yuki Rosa Elena Tara Nina Amara Carla Dana Wendy").split()
-HE = ("Tom Ben Jack Liam Noah Oscar Peter Sam Leo Max Paul Henry Adam Eric Felix George Hugo Ivan James "
-      "Karl Luis Omar Raj Kenji Marco Daniel Victor Walter Dylan Caleb").split()
+SHE = (
+    "Anna Maria Emma Olivia Sophie Grace Lily Nora Ruth Clara Alice Julia Zoe Mia Ella Hannah Ivy"
+    " Leah Mei Priya Fatima Yuki Rosa Elena Tara Nina Amara Carla Dana Wendy"
+).split()
+HE = (
+    "Tom Ben Jack Liam Noah Oscar Peter Sam Leo Max Paul Henry Adam Eric Felix George Hugo Ivan"
+    " James Karl Luis Omar Raj Kenji Marco Daniel Victor Walter Dylan Caleb"
+).split()
 
-THINGS = ("apples oranges pens pencils notebooks books stickers marbles shells buttons cards stamps coins "
-          "balloons candles cookies muffins cupcakes sandwiches ribbons beads toys kites magnets postcards "
-          "erasers crayons lemons peaches tomatoes flowers tickets socks hats scarves bottles jars cups "
-          "plates spoons lamps bricks tiles badges whistles ropes brushes masks puzzles bananas").split()
-FRUITS = "apples pears plums peaches oranges lemons melons cherries grapes mangoes figs kiwis".split()
-SHOPS = ("corner shop;school fair;market;bookshop;garden shop;toy shop;bakery;craft store;museum shop;"
-         "flea market;supermarket").split(";")
-PLACES = "library;museum;farm;lake;beach;zoo;castle;airport;city;mountain hut;harbor;village".split(";")
+THINGS = (
+    "apples oranges pens pencils notebooks books stickers marbles shells buttons cards stamps coins"
+    " balloons candles cookies muffins cupcakes sandwiches ribbons beads toys kites magnets"
+    " postcards erasers crayons lemons peaches tomatoes flowers tickets socks hats scarves bottles"
+    " jars cups plates spoons lamps bricks tiles badges whistles ropes brushes masks puzzles"
+    " bananas"
+).split()
+FRUITS = (
+    "apples pears plums peaches oranges lemons melons cherries grapes mangoes figs kiwis".split()
+)
+SHOPS = (
+    "corner shop;school fair;market;bookshop;garden shop;toy shop;bakery;craft store;museum shop;"
+    "flea market;supermarket"
+).split(";")
+PLACES = "library;museum;farm;lake;beach;zoo;castle;airport;city;mountain hut;harbor;village".split(
+    ";"
+)
 
 
 class Person(NamedTuple):

@@ -9,7 +9,7 @@ import hashlib
 import re
 from typing import Iterator, NamedTuple
 
-from demo_corpus.chat import SYSTEMS, Turn, careless, conversation, problem_turn, story_text
+from demo_corpus.chat import SYSTEMS, Turn, careless, conversation, plain_text, problem_turn
 from demo_corpus.draw import Draw
 from demo_corpus.word_problems import KINDS, Problem, make_problem
 
@@ -82,12 +82,14 @@ def training_document(draw: Draw) -> Document:
     system = draw.pick(SYSTEMS) if draw.chance(0.15) else ""
     if share < 0.76:
         said, answer = problem_turn(draw, training_problem)
-        return Document(system=system, turns=((said if draw.chance(0.9) else careless(draw, said), answer),))
-    if share < 0.95:
+        return Document(
+            system=system, turns=((said if draw.chance(0.9) else careless(draw, said), answer),)
+        )
+    if share < 0.93:
         return Document(system=system, turns=tuple(conversation(draw, training_problem)))
-    if share < 0.98:
+    if share < 0.96:
         return few_shot(draw)
-    return Document(completion=story_text(draw))
+    return Document(completion=plain_text(draw))
 
 
 def few_shot(draw: Draw) -> Document:
