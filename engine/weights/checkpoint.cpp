@@ -1,0 +1,225 @@
+#include "engine/weights/checkpoint.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "engine/core/error.h"
+#include "engine/core/file.h"
+#include "engine/core/json.h"
+#include "engine/core/sha256.h"
+#include "engine/weights/model_location.h"
+
+namespace llmrun {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr std::uint64_t kMaxIndexBytes = 64 << 20;
+constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
+constexpr std::uint64_t kSampleBytes = 64;  // of each tensor, for the fingerprint
+
+bool is_shard_name(const std::string& name) {
+  return name.size() > 12 && name.ends_with(".safetensors") && name.front() != '.' &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+}
+
+bool is_floating_point(const SafetensorsDType& type) {
+  return type.dtype == DType::kF32 || type.dtype == DType::kF16 || type.dtype == DType::kBf16;
+}
+
+}  // namespace
+
+HostTensor::HostTensor(DType dtype, std::initializer_list<std::int64_t> shape)
+    : tensor_(nullptr, dtype, shape) {
+  const std::size_t num_bytes = tensor_.num_bytes();
+  bytes_.reset(static_cast<std::byte*>(::operator new[](num_bytes, kAlignment)));
+  tensor_ = Tensor(bytes_.get(), dtype, shape);
+}
+
+Checkpoint::Checkpoint(const fs::path& folder, Options options)
+    : folder_(folder), options_(options) {
+  const fs::path index_path = model_file(folder_, kIndexFile, options_.allow_symlinks);
+  if (!index_path.empty()) {
+    open_index(index_path);
+  } else if (const fs::path path = model_file(folder_, kSingleFile, options_.allow_symlinks);
+             !path.empty()) {
+    open_single_file(path);
+  } else {
+    fail_no_weights();
+  }
+  for (const auto& [name, entry] : entries_) num_bytes_ += tensor_of(entry).num_bytes;
+}
+
+void Checkpoint::fail_no_weights() const {
+  std::error_code ignored;
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (!fs::exists(folder_ / name, ignored)) continue;
+    throw Error(ErrorKind::kModel,
+                fmt::format("{}: {} is a pickle file, which is not read because it can run code; "
+                            "convert it to {} with safetensors' convert.py, or download the "
+                            "safetensors revision of the model",
+                            folder_.string(), name, kSingleFile));
+  }
+  throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected {} or {}", folder_.string(),
+                                             kSingleFile, kIndexFile));
+}
+
+void Checkpoint::open_single_file(const fs::path& path) {
+  files_.emplace_back(path);
+  const auto& tensors = files_.back().tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    entries_[tensors[i].name] = {.file = 0, .index = i, .was_used = false};
+  }
+}
+
+void Checkpoint::open_index(const fs::path& index_path) {
+  const std::string place = (folder_ / kIndexFile).string();
+  const nlohmann::json json =
+      parse_json(read_file(index_path, kMaxIndexBytes, ErrorKind::kModel), place);
+  const JsonObject index(json, place);
+  const JsonObject weight_map = index.get_object("weight_map");
+
+  std::map<std::string, std::size_t> file_of_shard;
+  for (const auto& [name, value] : weight_map.json().items()) {
+    const std::string& shard = weight_map.get_string(name);
+    if (!is_shard_name(shard)) {
+      weight_map.fail(name, fmt::format("{}: expected the plain name of a .safetensors file",
+                                        describe_json(value)));
+    }
+    file_of_shard.emplace(shard, 0);
+  }
+  if (file_of_shard.empty()) index.fail("weight_map", "is empty");
+
+  std::vector<std::string> missing;
+  std::vector<fs::path> paths;
+  for (auto& [shard, file] : file_of_shard) {
+    const fs::path path = model_file(folder_, shard, options_.allow_symlinks);
+    if (path.empty()) missing.push_back(shard);
+    file = paths.size();
+    paths.push_back(path);
+  }
+  if (!missing.empty()) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("{}: weight_map: {} of {} files are missing: {}; was the download "
+                            "interrupted? Download the model again",
+                            place, missing.size(), paths.size(), fmt::join(missing, ", ")));
+  }
+  files_.reserve(paths.size());
+  std::map<std::string, Entry> found;
+  std::set<std::string> extra;
+  for (const auto& [shard, file] : file_of_shard) {
+    files_.emplace_back(paths[file]);
+    const auto& tensors = files_.back().tensors();
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const auto mapped = weight_map.json().find(tensors[i].name);
+      if (mapped == weight_map.json().end()) {
+        extra.insert(tensors[i].name);
+      } else if (*mapped == shard) {
+        found[tensors[i].name] = {.file = file, .index = i, .was_used = false};
+      } else {
+        weight_map.fail(tensors[i].name,
+                        fmt::format("is in {}, but also in {}", mapped->get<std::string>(), shard));
+      }
+    }
+  }
+  for (const auto& [name, value] : weight_map.json().items()) {
+    if (!found.contains(name)) {
+      weight_map.fail(name, fmt::format("not in {}", value.get<std::string>()));
+    }
+  }
+  entries_ = std::move(found);
+  if (!extra.empty()) {
+    notes_.push_back(fmt::format("{}: ignored {} tensors that weight_map does not name: {}", place,
+                                 extra.size(), describe_json(nlohmann::json(*extra.begin()))));
+  }
+}
+
+DType Checkpoint::main_dtype() const {
+  std::map<const SafetensorsDType*, std::uint64_t> bytes_of_type;
+  for (const auto& [name, entry] : entries_) {
+    bytes_of_type[tensor_of(entry).type] += tensor_of(entry).num_bytes;
+  }
+  const auto main =
+      std::max_element(bytes_of_type.begin(), bytes_of_type.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (main == bytes_of_type.end()) {
+    throw Error(ErrorKind::kModel, fmt::format("{}: the weights are empty", folder_.string()));
+  }
+  if (!is_floating_point(*main->first)) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("{}: most weights are {}; supported are F32, F16 and BF16",
+                            folder_.string(), main->first->name));
+  }
+  return *main->first->dtype;
+}
+
+HostTensor Checkpoint::require(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  const auto it = entries_.find(name);
+  if (it == entries_.end()) {
+    throw Error(ErrorKind::kModel, fmt::format("{}: tensor {} is missing; expected shape [{}]",
+                                               folder_.string(), name, fmt::join(shape, ", ")));
+  }
+  it->second.was_used = true;
+  const SafetensorsFile& file = files_[it->second.file];
+  const SafetensorsTensor& tensor = tensor_of(it->second);
+  const auto fail = [&](const std::string& what) {
+    throw Error(ErrorKind::kModel, fmt::format("{}: tensor {} at offset {}: {}",
+                                               file.path().string(), name, tensor.offset, what));
+  };
+  const auto is_extent = [](std::uint64_t found, std::int64_t expected) {
+    return std::cmp_equal(found, expected);
+  };
+  if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end(),
+                  is_extent)) {
+    fail(fmt::format("shape [{}], expected [{}] by config.json", fmt::join(tensor.shape, ", "),
+                     fmt::join(shape, ", ")));
+  }
+  if (!is_floating_point(*tensor.type)) {
+    fail(fmt::format("type {}; supported are F32, F16 and BF16", tensor.type->name));
+  }
+  HostTensor result(*tensor.type->dtype, shape);
+  file.read(tensor, 0, std::span(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes)));
+  return result;
+}
+
+void Checkpoint::ignore(const std::string& name) {
+  if (const auto it = entries_.find(name); it != entries_.end()) it->second.was_used = true;
+}
+
+std::vector<std::string> Checkpoint::unused_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) {
+    if (!entry.was_used) names.push_back(name);
+  }
+  return names;
+}
+
+std::string Checkpoint::fingerprint() const {
+  Sha256 hash;
+  // The length goes in too: "a", "bc" is not "ab", "c".
+  const auto add = [&hash](std::string_view text) {
+    hash.update(fmt::format("{}:", text.size()));
+    hash.update(text);
+  };
+  const fs::path config = model_file(folder_, "config.json", options_.allow_symlinks);
+  if (!config.empty()) add(read_file(config, kMaxConfigBytes, ErrorKind::kModel));
+  for (const auto& [name, entry] : entries_) {
+    const SafetensorsTensor& tensor = tensor_of(entry);
+    add(name);
+    add(fmt::format("{} [{}]", tensor.type->name, fmt::join(tensor.shape, ",")));
+    std::string sample(std::min<std::uint64_t>(kSampleBytes, tensor.num_bytes), '\0');
+    files_[entry.file].read(tensor, (tensor.num_bytes - sample.size()) / 2,
+                            std::as_writable_bytes(std::span(sample)));
+    add(sample);
+  }
+  const Sha256Digest digest = hash.finish();
+  return to_hex(std::span(digest).first(8));
+}
+
+}  // namespace llmrun

@@ -1,0 +1,95 @@
+// Checkpoint: the weights of a model folder, by name, whether they lie in one file or many.
+//
+// Reads model.safetensors, or model.safetensors.index.json and the files it names. Everything is
+// checked when the checkpoint is opened, before gigabytes are read. Errors are Error(kModel).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "engine/core/tensor.h"
+#include "engine/weights/safetensors.h"
+
+namespace llmrun {
+
+// A tensor in host memory that it owns.
+class HostTensor {
+ public:
+  // Uninitialised.
+  HostTensor(DType dtype, std::initializer_list<std::int64_t> shape);
+
+  Tensor tensor() const { return tensor_; }
+
+ private:
+  friend class Checkpoint;
+  struct Free {
+    void operator()(std::byte* bytes) const { ::operator delete[](bytes, kAlignment); }
+  };
+  static constexpr std::align_val_t kAlignment{64};
+
+  std::unique_ptr<std::byte[], Free> bytes_;
+  Tensor tensor_;
+};
+
+class Checkpoint {
+ public:
+  struct Options {
+    bool allow_symlinks = false;  // links that lead out of the folder and out of its cache
+  };
+
+  explicit Checkpoint(const std::filesystem::path& folder) : Checkpoint(folder, Options{}) {}
+  Checkpoint(const std::filesystem::path& folder, Options options);
+
+  bool contains(const std::string& name) const { return entries_.contains(name); }
+  // The type that most bytes of the weights have. Throws when it is none to compute with
+  // (float32, float16, bfloat16).
+  DType main_dtype() const;
+  // Bytes of all tensors.
+  std::uint64_t num_bytes() const { return num_bytes_; }
+
+  // Reads a tensor. Throws when there is none of this name, or its shape is another, or its type is
+  // none to compute with. Rank 0 to 4.
+  HostTensor require(const std::string& name, std::initializer_list<std::int64_t> shape);
+
+  // Marks a tensor as known and not needed.
+  void ignore(const std::string& name);
+  // Names never asked for, in order: weights that the model does not use.
+  std::vector<std::string> unused_names() const;
+
+  // What is odd about the files but does not stop a run; one line each.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+  // 16 hexadecimal digits that change with config.json, with any name, type or shape, and, all but
+  // surely, with the values: 64 bytes from the middle of each tensor are read. The same for copies.
+  std::string fingerprint() const;
+
+ private:
+  struct Entry {
+    std::size_t file = 0;   // index into files_
+    std::size_t index = 0;  // into its tensors()
+    bool was_used = false;
+  };
+
+  void open_index(const std::filesystem::path& index_path);
+  void open_single_file(const std::filesystem::path& path);
+  const SafetensorsTensor& tensor_of(const Entry& entry) const {
+    return files_[entry.file].tensors()[entry.index];
+  }
+  [[noreturn]] void fail_no_weights() const;
+
+  std::filesystem::path folder_;
+  Options options_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, Entry> entries_;
+  std::uint64_t num_bytes_ = 0;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace llmrun

@@ -1,0 +1,69 @@
+// SafetensorsFile: one .safetensors file, checked from end to end when it is opened.
+//
+// Accepted is what the format's own reader accepts: tensors fill the data section without a hole or
+// an overlap, and each has the size its shape and dtype say. Bytes are read with pread into the
+// caller's memory and never mapped: a file that is cut while it is in use is an error, not a
+// SIGBUS. Every failure is Error(kModel) that names file, tensor, offset, expected and found.
+// Source: https://github.com/huggingface/safetensors, safetensors/src/tensor.rs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/core/dtype.h"
+
+namespace llmrun {
+
+// The element types of the format. Most are only known by size: a file may hold them, but nothing
+// here computes with them.
+struct SafetensorsDType {
+  std::string_view name;         // as written in the header: "BF16"
+  std::uint32_t num_bits = 0;    // of one element; may be less than 8
+  std::optional<DType> dtype{};  // the same type in llmrun, if there is one
+};
+
+struct SafetensorsTensor {
+  std::string name;
+  const SafetensorsDType* type = nullptr;  // never null in a file that was opened
+  std::vector<std::uint64_t> shape;        // empty: a scalar
+  std::uint64_t offset = 0;                // of the first byte, from the beginning of the file
+  std::uint64_t num_bytes = 0;
+};
+
+class SafetensorsFile {
+ public:
+  // REQUIRES: path is no symbolic link (see model_file() in model_location.h).
+  explicit SafetensorsFile(std::filesystem::path path);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&& other) noexcept;
+  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::uint64_t num_bytes() const { return num_bytes_; }  // of the whole file
+  // In the order of their bytes.
+  const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
+
+  // Reads bytes [begin, begin + out.size()) of a tensor. Throws when the file is not what it was.
+  void read(const SafetensorsTensor& tensor, std::uint64_t begin, std::span<std::byte> out) const;
+
+ private:
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
+  void check_unchanged() const;
+  [[noreturn]] void fail(const std::string& what) const;
+
+  std::filesystem::path path_;
+  int fd_ = -1;
+  std::uint64_t num_bytes_ = 0;
+  std::int64_t modified_ns_ = 0;
+  std::vector<SafetensorsTensor> tensors_;
+};
+
+}  // namespace llmrun
