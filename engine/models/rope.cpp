@@ -1,0 +1,93 @@
+#include "engine/models/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+// Low frequencies are divided by `factor`, high ones kept, those between blended.
+// Source: transformers _compute_llama3_parameters.
+void scale_llama3(const RopeConfig& rope, std::vector<float>& frequencies) {
+  const auto length = static_cast<double>(rope.original_max_positions);
+  const auto factor = static_cast<float>(rope.factor);
+  const auto low = static_cast<float>(rope.low_freq_factor);
+  const auto range = static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
+  for (float& frequency : frequencies) {
+    const float wavelength = static_cast<float>(2.0 * std::numbers::pi) / frequency;
+    if (wavelength < static_cast<float>(length / rope.high_freq_factor)) continue;
+    if (wavelength > static_cast<float>(length / rope.low_freq_factor)) {
+      frequency /= factor;
+      continue;
+    }
+    const float smooth = (static_cast<float>(length) / wavelength - low) / range;
+    frequency = (1.0F - smooth) * frequency / factor + smooth * frequency;
+  }
+}
+
+// Dimensions that turn often within the trained length keep their frequency, those that turn rarely
+// are interpolated. Source: transformers _compute_yarn_parameters.
+void scale_yarn(const RopeConfig& rope, std::int32_t rotary_dim, std::vector<float>& frequencies) {
+  const auto dimension_of = [&](double num_rotations) {
+    const auto length = static_cast<double>(rope.original_max_positions);
+    return rotary_dim * std::log(length / (num_rotations * 2.0 * std::numbers::pi)) /
+           (2.0 * std::log(rope.theta));
+  };
+  double low = dimension_of(rope.beta_fast);
+  double high = dimension_of(rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, rotary_dim - 1.0);
+  if (low == high) high += 0.001;
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    const auto position = static_cast<float>((static_cast<double>(i) - low) / (high - low));
+    const float extrapolated = 1.0F - std::clamp(position, 0.0F, 1.0F);
+    const float interpolated = frequencies[i] / static_cast<float>(rope.factor);
+    frequencies[i] = interpolated * (1.0F - extrapolated) + frequencies[i] * extrapolated;
+  }
+}
+
+}  // namespace
+
+std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rotary_dim) {
+  LLMRUN_CHECK(rotary_dim > 0 && rotary_dim % 2 == 0);
+  std::vector<float> frequencies(static_cast<std::size_t>(rotary_dim / 2));
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(rotary_dim);
+    frequencies[i] = 1.0F / std::pow(static_cast<float>(rope.theta), exponent);
+  }
+  switch (rope.scaling) {
+    case RopeScaling::kNone: break;
+    case RopeScaling::kLinear:
+      for (float& frequency : frequencies) frequency /= static_cast<float>(rope.factor);
+      break;
+    case RopeScaling::kLlama3: scale_llama3(rope, frequencies); break;
+    case RopeScaling::kYarn: scale_yarn(rope, rotary_dim, frequencies); break;
+  }
+  return frequencies;
+}
+
+std::vector<float> make_rope_table(const RopeConfig& rope, std::int32_t rotary_dim,
+                                   std::int64_t max_positions) {
+  const std::vector<float> frequencies = inverse_frequencies(rope, rotary_dim);
+  const std::size_t half = frequencies.size();
+  std::vector<float> table(static_cast<std::size_t>(max_positions) * 2 * half);
+  for (std::size_t position = 0; position < static_cast<std::size_t>(max_positions); ++position) {
+    float* row = table.data() + position * 2 * half;
+    for (std::size_t i = 0; i < half; ++i) {
+      // The product is rounded to float32, as in transformers; only its cos and sin are exact.
+      const float angle = static_cast<float>(position) * frequencies[i];
+      row[i] = static_cast<float>(std::cos(double{angle}) * rope.attention_factor);
+      row[half + i] = static_cast<float>(std::sin(double{angle}) * rope.attention_factor);
+    }
+  }
+  return table;
+}
+
+}  // namespace llmrun
