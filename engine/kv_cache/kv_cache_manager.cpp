@@ -127,7 +127,7 @@ void KvCacheManager::record_prefix_query(std::int64_t num_queried_tokens,
 }
 
 KvCacheStats KvCacheManager::stats() const {
-  return {.num_blocks = num_usable_blocks(),
+  return {.num_total_blocks = num_usable_blocks(),
           .num_free_blocks = pool_.num_free(),
           .num_cached_blocks = pool_.num_idle(),
           .num_used_blocks = pool_.num_used(),

@@ -22,10 +22,10 @@
 namespace llmrun {
 
 struct KvCacheStats {
-  std::int32_t num_blocks = 0;         // without the reserved block
+  std::int32_t num_total_blocks = 0;   // without the reserved block
   std::int32_t num_free_blocks = 0;    // empty
   std::int32_t num_cached_blocks = 0;  // held by nobody, kept for the prefix cache
-  std::int32_t num_used_blocks = 0;    // in some table; free + cached + used = num_blocks
+  std::int32_t num_used_blocks = 0;    // in some table; free + cached + used = total
   std::int32_t peak_used_blocks = 0;
   std::int64_t num_evicted_blocks = 0;
   std::int64_t num_queried_tokens = 0;  // looked up in the prefix cache by admitted sequences
@@ -86,12 +86,14 @@ class KvCacheManager {
   void record_prefix_query(std::int64_t num_queried_tokens, std::int64_t num_hit_tokens);
   KvCacheStats stats() const;
 
+  // Whether others can find this block through its tokens.
+  bool is_published(BlockId block) const { return cache_ && cache_->contains(block); }
+
   // The first thing that is wrong, or nothing. `tables` are all tables that hold blocks.
   // O(blocks + tables): when idle, and in tests.
   std::optional<std::string> check_integrity(std::span<const BlockTable* const> tables) const;
 
  private:
-  bool is_published(BlockId block) const { return cache_ && cache_->contains(block); }
   std::optional<std::string> check_tables(std::span<const BlockTable* const> tables) const;
   std::optional<std::string> check_cache() const;
 

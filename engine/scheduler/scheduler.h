@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "engine/sequence/scheduled_batch.h"
 
@@ -46,6 +48,10 @@ class Scheduler {
 
   virtual bool has_unfinished() const = 0;
   virtual SchedulerStats stats() const = 0;
+
+  // The first thing that is wrong with queues, slots, tables and blocks, or nothing. O(all), for
+  // checks when idle and for tests.
+  virtual std::optional<std::string> check_integrity() const = 0;
 };
 
 }  // namespace llmrun

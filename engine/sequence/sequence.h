@@ -37,7 +37,7 @@ class Sequence {
     std::uint64_t cache_salt =
         0;  // sequences share cached prefixes only when their salts are equal
     // The first sample of the same prompt, whose prompt blocks this one shares; null for that one
-    // itself.
+    // itself. Lives as long as this sequence, finished or not.
     const Sequence* prompt_leader = nullptr;
   };
 
@@ -63,6 +63,12 @@ class Sequence {
   std::int64_t num_uncomputed_tokens() const { return num_tokens() - num_computed_tokens_; }
   // Nothing more is to be planned: all tokens it may have are known or pending.
   bool reached_max_tokens() const { return num_output_tokens() >= options_.max_output_tokens; }
+  // The length it may grow to.
+  std::int64_t max_num_tokens() const { return num_prompt_tokens() + options_.max_output_tokens; }
+  // Whether its next token can be planned before another step is collected.
+  bool is_plannable() const {
+    return !reached_max_tokens() && (!options_.needs_host_tokens || num_pending_tokens_ == 0);
+  }
 
   // --- called by the scheduler while planning a step ---
   // Plans the next `num_new_tokens` of the gap. Closing it makes one more token pending.
@@ -90,6 +96,10 @@ class Sequence {
   std::int32_t num_steps_in_flight = 0;  // planned and not yet collected
   std::int32_t num_preemptions = 0;
   std::int64_t num_cached_tokens = 0;  // prompt tokens found in the cache at first admission
+  // Keys and values of the first so many tokens are written: by retired steps, or found in the
+  // cache.
+  std::int64_t num_written_tokens = 0;
+  std::int64_t num_lost_tokens = 0;  // computed, and lost by the last preemption
 
  private:
   Options options_;
