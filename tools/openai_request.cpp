@@ -1,0 +1,165 @@
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/core/json.h"
+#include "tools/request_checks.h"
+
+namespace llmrun {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Result = std::optional<RowError>;
+
+// Do not change what is generated.
+constexpr std::array kIgnoredFields = {"user",
+                                       "metadata",
+                                       "store",
+                                       "stream_options",
+                                       "service_tier",
+                                       "parallel_tool_calls",
+                                       "prompt_cache_key",
+                                       "safety_identifier"};
+
+bool has_value(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && !it->is_null();
+}
+
+RowError unsupported(const std::string& name, const Json& value) {
+  return {"unsupported", fmt::format("{}: {} is not supported", name, describe_json(value))};
+}
+
+// Fields whose default is all that is supported.
+Result check_default_only(const std::string& name, const Json& value, bool& known) {
+  known = true;
+  if (name == "stream") {
+    if (value == false) return std::nullopt;
+    return RowError{"unsupported", "a request of a batch must not be sent in stream mode"};
+  }
+  if (name == "echo" || name == "add_generation_prompt") {
+    return value == (name != "echo") ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "suffix") return value == "" ? std::nullopt : Result(unsupported(name, value));
+  if (name == "tool_choice") {
+    return value == "auto" || value == "none" ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "response_format") {
+    const bool is_text = value.is_object() && value.value("type", Json()) == "text";
+    return is_text ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "modalities") {
+    return value == Json::array({"text"}) ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "functions" || name == "function_call" || name == "audio" || name == "prediction" ||
+      name == "guided_json" || name == "guided_regex" || name == "guided_choice" ||
+      name == "guided_grammar" || name == "structured_outputs") {
+    return unsupported(name, value);
+  }
+  for (const char* ignored : kIgnoredFields) {
+    if (name == ignored) return std::nullopt;
+  }
+  known = false;
+  return std::nullopt;
+}
+
+// What both endpoints have in common.
+Result parse_common_field(const std::string& name, const Json& value, const RequestRules& rules,
+                          InputItem& item, IgnoredFields& ignored) {
+  if (name == "model") return parse_model(value, rules, item);
+  bool known = false;
+  if (auto error = check_default_only(name, value, known); error || known) return error;
+  if (auto error = set_sampling(name, value, item, known); error || known) return error;
+  return note_unknown(name, ignored);
+}
+
+// Chat: "logprobs" is a switch, "top_logprobs" the number of alternatives.
+Result parse_chat_logprobs(const Json& body, InputItem& item) {
+  constexpr std::int64_t kMaxTopLogprobs = 20;
+  const Json logprobs = body.value("logprobs", Json());
+  const Json top = body.value("top_logprobs", Json());
+  if (!logprobs.is_null() && !logprobs.is_boolean()) {
+    return wrong_type("logprobs", "true or false", logprobs);
+  }
+  const bool wanted = logprobs.is_boolean() && logprobs.get<bool>();
+  if (wanted) item.sampling.logprobs = 0;
+  if (top.is_null()) return std::nullopt;
+  const std::optional<std::int64_t> count = as_integer(top);
+  if (!count || *count < 0 || *count > kMaxTopLogprobs) {
+    return wrong_type("top_logprobs", fmt::format("an integer from 0 to {}", kMaxTopLogprobs), top);
+  }
+  if (!wanted && *count > 0) {
+    return RowError{"bad_parameter", "top_logprobs: needs logprobs to be true"};
+  }
+  if (wanted) item.sampling.logprobs = static_cast<std::int32_t>(*count);
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
+                             IgnoredFields& ignored) {
+  item.sampling = rules.defaults;
+  if (!has_value(body, "prompt")) return RowError{"missing_prompt", "body: has no prompt"};
+  for (const auto& [name, value] : body.items()) {
+    if (value.is_null()) continue;
+    if (name == "prompt") {
+      if (auto error = parse_prompt("prompt", value, rules, item)) return error;
+    } else if (auto error = parse_common_field(name, value, rules, item, ignored)) {
+      return error;
+    }
+  }
+  return check_sampling(rules, item);
+}
+
+Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& item,
+                       IgnoredFields& ignored) {
+  item.sampling = rules.defaults;
+  if (!has_value(body, "messages")) return RowError{"missing_prompt", "body: has no messages"};
+  for (const auto& [name, value] : body.items()) {
+    if (value.is_null() || name == "logprobs" || name == "top_logprobs") continue;
+    Result error;
+    if (name == "messages") {
+      error = parse_messages(value, rules, item);
+    } else if (name == "tools") {
+      error = parse_tools(value, item);
+    } else if (name == "chat_template_kwargs") {
+      error = parse_template_kwargs(value, item);
+    } else {
+      error = parse_common_field(name, value, rules, item, ignored);
+    }
+    if (error) return error;
+  }
+  if (body.value("tool_choice", Json()) == "none") item.tools = Json();
+  if (auto error = parse_chat_logprobs(body, item)) return error;
+  return check_sampling(rules, item);
+}
+
+Result parse_batch_row(const Json& row, const RequestRules& rules, InputItem& item,
+                       IgnoredFields& ignored) {
+  item.envelope = Envelope::kChatCompletions;
+  if (!row.is_object()) {
+    return RowError{"invalid_json", "expected an object, found " + describe_json(row)};
+  }
+  if (auto error = parse_id(row, "custom_id", item)) return error;
+  if (!item.has_id) return RowError{"bad_id", "has no custom_id"};
+  if (const Json method = row.value("method", Json("POST")); method != "POST") {
+    return wrong_type("method", "\"POST\"", method);
+  }
+  const Json url = row.value("url", Json());
+  const bool is_chat = url == "/v1/chat/completions";
+  if (!is_chat && url != "/v1/completions") {
+    return RowError{"unsupported", "url: expected /v1/chat/completions or /v1/completions, found " +
+                                       describe_json(url)};
+  }
+  item.envelope = is_chat ? Envelope::kChatCompletions : Envelope::kCompletions;
+  const auto body = row.find("body");
+  if (body == row.end() || !body->is_object()) {
+    return RowError{"missing_prompt", "body: expected an object"};
+  }
+  return is_chat ? parse_chat_body(*body, rules, item, ignored)
+                 : parse_completion_body(*body, rules, item, ignored);
+}
+
+}  // namespace llmrun
