@@ -1,0 +1,63 @@
+// Puts an engine together from a configuration: device, model, tokenizer, memory plan, KV cache,
+// scheduler.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine_config.h"
+#include "engine/llm_engine.h"
+#include "engine/memory_plan.h"
+#include "engine/models/model_config.h"
+#include "engine/prompt_processor.h"
+#include "engine/sequence/sampling_params.h"
+
+namespace llmrun {
+
+struct LoadProgressReport {
+  std::uint64_t done_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+// What create_engine() was asked for, resolved: every 0 and "auto" replaced by what is used.
+struct EngineDescription {
+  EngineConfig config;
+  std::string device;         // one line: device, instruction set, threads
+  DType dtype = DType::kF32;  // of the weights
+  DType kv_cache_dtype = DType::kF32;
+  std::int64_t num_parameters = 0;
+  std::string model_fingerprint;  // changes when the checkpoint changes
+  MemoryPlan memory_plan;
+  GenerationDefaults generation_defaults;
+  std::vector<std::string> notes;  // for the user, a line each
+};
+
+struct CreatedEngine {
+  std::unique_ptr<LlmEngine> engine;
+  std::shared_ptr<const PromptProcessor> prompts;
+  EngineDescription description;
+};
+
+// Loads the model and allocates everything. `chat_template` is auto, none, the name of a built-in
+// template or a file. `progress` is called while weights load. Throws Error of every kind but
+// kInput.
+CreatedEngine create_engine(const EngineConfig& config, const std::string& chat_template,
+                            const std::function<void(LoadProgressReport)>& progress = nullptr);
+
+// The same without loading weights or allocating memory: what would run, and how the memory would
+// be used.
+struct ModelDescription {
+  ModelConfig model;
+  EngineDescription engine;
+  std::string tokenizer;      // one line, or why there is none
+  std::string chat_template;  // the same
+};
+ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template);
+
+// Sampling defaults: those of llmrun, overlaid with generation_config.json.
+SamplingParams default_sampling_params(const GenerationDefaults& defaults);
+
+}  // namespace llmrun

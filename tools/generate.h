@@ -1,0 +1,43 @@
+// `llmrun generate`: completions for the prompts of a file, one JSON line each.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/engine_options.h"
+
+namespace llmrun {
+
+struct GenerateOptions {
+  EngineOptions engine;
+  SamplingOptions sampling;
+
+  std::string input;            // "-": standard input
+  std::string output = "-";     // "-": standard output
+  std::string format = "auto";  // auto | jsonl | text | sharegpt | openai-batch
+  std::string order;  // input | completion; empty: input on stdout, completion into a file
+  std::string chat_template = "auto";
+  bool return_token_ids = false;
+
+  bool resume = false;
+  bool force_resume = false;
+  bool retry_errors = false;
+  bool overwrite = false;
+  std::int32_t sync_interval_ms = 1000;
+  std::string durability = "interval";  // interval | each | none
+  std::int32_t max_inflight = 0;        // requests in the engine at once; 0: 4 times --max-num-seqs
+  double drain_timeout_s = 30.0;
+
+  std::string color = "auto";  // auto | always | never
+  bool quiet = false;          // errors only on stderr
+};
+
+void add_generate_command(CLI::App& command, GenerateOptions& options);
+
+// Returns the exit code: 0 all rows ok, 1 some failed, 130 or 143 drained on a signal. Throws
+// Error.
+int run_generate(const GenerateOptions& options);
+
+}  // namespace llmrun
