@@ -77,10 +77,14 @@ DType resolve_kv_cache_dtype(const EngineConfig& config, DType weights) {
   return weights == DType::kF32 ? DType::kF32 : DType::kBf16;
 }
 
+// Whether the backend multiplies in float16; the CPU's kernels know bfloat16 and float32.
+bool supports_float16(const Backend& backend) {
+  return backend.name() != "cpu";
+}
+
 MemoryPlan make_memory_plan(const EngineConfig& config, const ModelConfig& model,
-                            DType kv_cache_dtype, std::size_t weight_bytes,
-                            std::size_t activation_bytes, std::size_t total_bytes,
-                            std::size_t free_bytes) {
+                            DType kv_cache_dtype, const ModelFootprint& footprint,
+                            const Backend& backend) {
   const KvCacheShape shape{.num_layers = model.num_layers,
                            .num_blocks = 1,
                            .block_size = config.block_size,
@@ -89,11 +93,11 @@ MemoryPlan make_memory_plan(const EngineConfig& config, const ModelConfig& model
                            .dtype = kv_cache_dtype};
   const auto logits_bytes = static_cast<std::size_t>(kMaxLogitsRows) *
                             static_cast<std::size_t>(model.vocab_size) * sizeof(float);
-  return plan_memory({.total_bytes = total_bytes,
-                      .free_bytes = free_bytes,
+  return plan_memory({.total_bytes = backend.total_bytes(),
+                      .free_bytes = backend.free_bytes(),
                       .memory_utilization = config.memory_utilization,
-                      .weight_bytes = weight_bytes,
-                      .activation_bytes = activation_bytes + logits_bytes,
+                      .weight_bytes = footprint.weight_bytes,
+                      .activation_bytes = footprint.workspace_bytes + logits_bytes,
                       .reserve_bytes = 0,
                       .kv_cache_memory_bytes = config.kv_cache_memory_bytes,
                       .num_kv_blocks_override = config.num_kv_blocks_override,
@@ -144,84 +148,126 @@ std::vector<TokenId> eos_token_ids(const ModelConfig& model, const GenerationDef
   return ids;
 }
 
+// Everything that is decided before weights are loaded.
+struct Preparation {
+  ModelLocation location;
+  ModelConfig model;
+  std::unique_ptr<Backend> backend;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  EngineDescription description;
+};
+
+Preparation prepare(const EngineConfig& requested, const std::string& chat_template) {
+  validate(requested);
+  Preparation prepared;
+  EngineDescription& description = prepared.description;
+  description.config = requested;
+  EngineConfig& config = description.config;
+
+  prepared.location = locate(config);
+  prepared.model = read_model_config(prepared.location);
+  resolve_sizes(config, prepared.model, description.notes);
+  prepared.tokenizer = make_tokenizer(config, prepared.location);
+  prepared.chat_template = make_chat_template(prepared.location, chat_template);
+  if (!prepared.location.is_shape()) {
+    description.generation_defaults =
+        read_generation_defaults(prepared.location.folder, prepared.model.vocab_size);
+  }
+  prepared.backend = create_backend(config, description.notes);
+  description.device = prepared.backend->description();
+
+  const ModelFootprint footprint =
+      measure_model(prepared.location, prepared.model,
+                    {.dtype = config.dtype,
+                     .float16_supported = supports_float16(*prepared.backend),
+                     .activation_dtype = prepared.backend->activation_dtype(),
+                     .max_tokens = config.max_num_batched_tokens,
+                     .max_logits_rows = config.max_num_batched_tokens});
+  description.dtype = footprint.dtype.dtype;
+  description.num_parameters = footprint.num_parameters;
+  description.kv_cache_dtype = resolve_kv_cache_dtype(config, footprint.dtype.dtype);
+  description.memory_plan = make_memory_plan(config, prepared.model, description.kv_cache_dtype,
+                                             footprint, *prepared.backend);
+  return prepared;
+}
+
+LoadedModel load_weights(const Preparation& prepared,
+                         const std::function<void(LoadProgressReport)>& progress) {
+  const EngineConfig& config = prepared.description.config;
+  ModelLoadOptions options;
+  options.dtype = config.dtype;
+  options.float16_supported = supports_float16(*prepared.backend);
+  options.dummy_weights = config.load_format == "dummy";
+  options.seed = config.seed;
+  options.max_positions = config.max_model_len;
+  if (progress) {
+    options.progress = [&](std::uint64_t done, std::uint64_t total) { progress({done, total}); };
+  }
+  return load_model(prepared.location, *prepared.backend, options);
+}
+
 }  // namespace
 
 CreatedEngine create_engine(const EngineConfig& requested, const std::string& chat_template,
                             const std::function<void(LoadProgressReport)>& progress) {
-  validate(requested);
-  CreatedEngine created;
-  EngineDescription& description = created.description;
-  description.config = requested;
-  EngineConfig& config = description.config;
-
-  const ModelLocation location = locate(config);
-  const ModelConfig model_config = read_model_config(location);
-  resolve_sizes(config, model_config, description.notes);
-  const std::shared_ptr<const Tokenizer> tokenizer = make_tokenizer(config, location);
-  created.prompts = std::make_shared<const PromptProcessor>(
-      tokenizer, make_chat_template(location, chat_template));
-  if (!location.is_shape()) {
-    description.generation_defaults =
-        read_generation_defaults(location.folder, model_config.vocab_size);
-  }
-
-  LlmEngine::Parts parts;
-  parts.backend = create_backend(config, description.notes);
-  description.device = parts.backend->description();
-  const std::size_t free_bytes = parts.backend->free_bytes();
-  ModelLoadOptions load_options;
-  load_options.dtype = config.dtype;
-  load_options.float16_supported = parts.backend->name() != "cpu";
-  load_options.dummy_weights = config.load_format == "dummy";
-  load_options.seed = config.seed;
-  load_options.max_positions = config.max_model_len;
-  if (progress) {
-    load_options.progress = [&](std::uint64_t done, std::uint64_t total) {
-      progress({done, total});
-    };
-  }
-  LoadedModel loaded = load_model(location, *parts.backend, load_options);
+  Preparation prepared = prepare(requested, chat_template);
+  LoadedModel loaded = load_weights(prepared, progress);
+  EngineDescription& description = prepared.description;
   description.notes.insert(description.notes.end(), loaded.notes.begin(), loaded.notes.end());
   description.model_fingerprint = loaded.fingerprint;
-  description.dtype = loaded.dtype;
-  description.num_parameters = num_parameters(model_config);
-  description.kv_cache_dtype = resolve_kv_cache_dtype(config, loaded.dtype);
 
-  const std::int32_t max_tokens = config.max_num_batched_tokens;
-  description.memory_plan = make_memory_plan(
-      config, model_config, description.kv_cache_dtype, loaded.model->weight_bytes(),
-      loaded.model->workspace_bytes(parts.backend->activation_dtype(), max_tokens, max_tokens),
-      parts.backend->total_bytes(), free_bytes);
-  const MemoryPlan& plan = description.memory_plan;
-
-  std::int64_t vocab_size = model_config.vocab_size;
-  if (tokenizer != nullptr)
-    vocab_size = std::min<std::int64_t>(vocab_size, tokenizer->vocab_size());
+  const EngineConfig& config = description.config;
+  std::int64_t vocab_size = prepared.model.vocab_size;
+  if (prepared.tokenizer != nullptr) {
+    vocab_size = std::min<std::int64_t>(vocab_size, prepared.tokenizer->vocab_size());
+  }
+  LlmEngine::Parts parts;
+  parts.backend = std::move(prepared.backend);
   parts.model = std::move(loaded.model);
   parts.runner = std::make_unique<ModelRunner>(
       *parts.backend, *parts.model,
-      ModelRunner::Options{.num_blocks = plan.num_blocks,
+      ModelRunner::Options{.num_blocks = description.memory_plan.num_blocks,
                            .block_size = config.block_size,
                            .max_num_seqs = config.max_num_seqs,
-                           .max_num_batched_tokens = max_tokens,
+                           .max_num_batched_tokens = config.max_num_batched_tokens,
                            .max_logits_rows = kMaxLogitsRows,
                            .vocab_size = vocab_size,
                            .kv_cache_dtype = description.kv_cache_dtype});
   parts.kv_cache = std::make_unique<KvCacheManager>(
-      KvCacheManager::Options{.num_blocks = plan.num_blocks,
+      KvCacheManager::Options{.num_blocks = description.memory_plan.num_blocks,
                               .block_size = config.block_size,
                               .enable_prefix_caching = config.enable_prefix_caching,
                               .hash_key = std::nullopt});
   parts.scheduler = make_scheduler(config, *parts.kv_cache);
-  parts.tokenizer = tokenizer;
-  LlmEngine::Options options{.max_model_len = config.max_model_len,
-                             .steps_ahead = config.steps_ahead,
-                             .seed = config.seed,
-                             .eos_token_ids = eos_token_ids(
-                                 model_config, description.generation_defaults, tokenizer.get()),
-                             .vocab_size = vocab_size};
+  parts.tokenizer = prepared.tokenizer;
+  const LlmEngine::Options options{
+      .max_model_len = config.max_model_len,
+      .steps_ahead = config.steps_ahead,
+      .seed = config.seed,
+      .eos_token_ids =
+          eos_token_ids(prepared.model, description.generation_defaults, prepared.tokenizer.get()),
+      .vocab_size = vocab_size};
+
+  CreatedEngine created;
   created.engine = std::make_unique<LlmEngine>(std::move(parts), options);
+  created.prompts = std::make_shared<const PromptProcessor>(prepared.tokenizer,
+                                                            std::move(prepared.chat_template));
+  created.description = std::move(description);
   return created;
+}
+
+ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template) {
+  Preparation prepared = prepare(config, chat_template);
+  ModelDescription described;
+  described.model = std::move(prepared.model);
+  described.engine = std::move(prepared.description);
+  described.tokenizer = prepared.tokenizer == nullptr
+                            ? "none: prompts must be token ids"
+                            : fmt::format("{} tokens", prepared.tokenizer->vocab_size());
+  described.chat_template =
+      prepared.chat_template ? prepared.chat_template->name() : "none: messages cannot be rendered";
+  return described;
 }
 
 SamplingParams default_sampling_params(const GenerationDefaults& defaults) {

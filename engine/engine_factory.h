@@ -47,8 +47,7 @@ struct CreatedEngine {
 CreatedEngine create_engine(const EngineConfig& config, const std::string& chat_template,
                             const std::function<void(LoadProgressReport)>& progress = nullptr);
 
-// The same without loading weights or allocating memory: what would run, and how the memory would
-// be used.
+// What create_engine() would make, without loading weights or allocating memory.
 struct ModelDescription {
   ModelConfig model;
   EngineDescription engine;

@@ -104,6 +104,23 @@ std::int64_t num_parameters(const ModelConfig& config) {
   return weights.num_parameters();
 }
 
+ModelFootprint measure_model(const ModelLocation& location, const ModelConfig& config,
+                             const FootprintOptions& options) {
+  CountingWeightLoader weights;
+  const std::unique_ptr<CausalLm> model = architecture_of(config).make(config, weights, 1);
+  DType checkpoint_dtype = config.dtype.value_or(DType::kBf16);
+  if (!config.dtype && !location.is_shape())
+    checkpoint_dtype = Checkpoint(location.folder).main_dtype();
+  ModelFootprint footprint;
+  footprint.dtype = choose_dtype(options.dtype, checkpoint_dtype, options.float16_supported);
+  footprint.num_parameters = weights.num_parameters();
+  footprint.weight_bytes =
+      static_cast<std::size_t>(footprint.num_parameters) * dtype_bytes(footprint.dtype.dtype);
+  footprint.workspace_bytes =
+      model->workspace_bytes(options.activation_dtype, options.max_tokens, options.max_logits_rows);
+  return footprint;
+}
+
 DTypeChoice choose_dtype(const std::string& requested, DType checkpoint_dtype,
                          bool float16_supported) {
   if (requested == "auto") {

@@ -33,6 +33,25 @@ struct DTypeChoice {
 DTypeChoice choose_dtype(const std::string& requested, DType checkpoint_dtype,
                          bool float16_supported);
 
+// What a model will take, known before anything is loaded.
+struct ModelFootprint {
+  DTypeChoice dtype;
+  std::int64_t num_parameters = 0;
+  std::size_t weight_bytes = 0;     // num_parameters in that dtype; a backend may pad
+  std::size_t workspace_bytes = 0;  // see CausalLm::workspace_bytes
+};
+
+struct FootprintOptions {
+  std::string dtype = "auto";
+  bool float16_supported = true;
+  DType activation_dtype = DType::kF32;
+  std::int64_t max_tokens = 0;
+  std::int64_t max_logits_rows = 0;
+};
+
+ModelFootprint measure_model(const ModelLocation& location, const ModelConfig& config,
+                             const FootprintOptions& options);
+
 struct ModelLoadOptions {
   std::string dtype = "auto";
   bool float16_supported = true;   // by the backend, as a weight's dtype
