@@ -1,0 +1,167 @@
+// Random and exhaustive runs of both schedulers against FakeModel. A failure prints its seed;
+// LLMRUN_TEST_SEED=<seed> runs that episode alone.
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include "tests/engine/scheduler/fake_engine.h"
+
+namespace llmrun::testing {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kNumEpisodes = 500;  // a sanitizer looks at each access, not at each combination
+#else
+constexpr int kNumEpisodes = 5000;
+#endif
+constexpr int kNumOperations = 200;  // of one episode
+
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : engine_(seed) {}
+  // Uniform in [low, high].
+  std::int32_t draw(std::int32_t low, std::int32_t high) {
+    const auto span = static_cast<std::uint64_t>(high - low + 1);
+    return low + static_cast<std::int32_t>(engine_() % span);
+  }
+  bool chance(std::int32_t percent) { return draw(1, 100) <= percent; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+FakeEngineOptions random_options(Random& random) {
+  FakeEngineOptions options;
+  options.kv_cache.num_blocks = random.draw(2, random.chance(70) ? 12 : 40);
+  options.kv_cache.block_size = random.chance(10) ? 64 : random.draw(1, 6);
+  options.kv_cache.enable_prefix_caching = random.chance(60);
+  options.continuous.max_num_seqs = random.draw(1, 8);
+  options.continuous.max_num_batched_tokens = random.draw(1, random.chance(50) ? 12 : 60);
+  options.continuous.enable_chunked_prefill = random.chance(70);
+  options.continuous.long_prefill_token_threshold = random.chance(30) ? random.draw(1, 8) : 0;
+  options.continuous.max_preemptions = random.chance(70) ? 4 : random.draw(0, 2);
+  options.continuous.max_look_ahead = random.draw(0, 4);
+  options.continuous.max_overtakes = random.draw(0, 8);
+  options.continuous.growth_reserve_blocks = random.draw(0, 2);
+  options.is_static = random.chance(15);
+  options.steps_ahead = random.draw(0, 1);
+  options.vocab_size = random.chance(50) ? 4 : 50;
+  options.num_stop_tokens = random.chance(50) ? 1 : 0;
+  return options;
+}
+
+FakeRequest random_request(Random& random, const FakeEngineOptions& options) {
+  FakeRequest request;
+  const std::int32_t max_length = random.chance(80) ? 12 : 40;
+  request.prompt_token_ids.resize(static_cast<std::size_t>(random.draw(1, max_length)));
+  // Prompts of one or two different tokens share prefixes of all lengths.
+  const std::int32_t num_different = random.chance(70) ? random.draw(1, 2) : options.vocab_size;
+  for (TokenId& token : request.prompt_token_ids) token = random.draw(0, num_different - 1);
+  request.max_output_tokens = random.draw(1, random.chance(80) ? 8 : 30);
+  request.num_samples = random.chance(20) ? random.draw(2, 5) : 1;
+  request.needs_host_tokens = random.chance(10);
+  request.needs_all_prompt_logits = random.chance(10);
+  request.cache_salt = random.chance(10) ? 7 : 0;
+  return request;
+}
+
+// The output of a request that runs alone, without any engine.
+std::vector<TokenId> expected_output(const FakeRequest& request, const FakeEngineOptions& options) {
+  std::vector<TokenId> tokens = request.prompt_token_ids;
+  std::vector<TokenId> output;
+  while (std::ssize(output) < request.max_output_tokens) {
+    output.push_back(FakeModel::next_token(tokens, options.vocab_size));
+    tokens.push_back(output.back());
+    if (output.back() < options.num_stop_tokens) break;
+  }
+  return output;
+}
+
+// What the episodes went through; a property that never meets its case proves nothing.
+struct Coverage {
+  std::int64_t num_steps = 0;
+  std::int64_t num_planned_rows = 0;
+  std::int64_t num_finished = 0;
+  std::int64_t num_cancelled = 0;
+  std::int64_t num_preemptions = 0;
+  std::int64_t num_pinned = 0;  // sequences that gave way as often as they may
+  std::int64_t num_recomputed_tokens = 0;
+  std::int64_t num_hit_tokens = 0;
+  std::int64_t num_evicted_blocks = 0;
+  std::int64_t num_empty_plans = 0;  // with a step in flight
+  std::int64_t num_padding_tokens = 0;
+};
+
+void run_episode(std::uint64_t seed, Coverage& coverage) {
+  Random random(seed);
+  const FakeEngineOptions options = random_options(random);
+  FakeEngine engine(options);
+  std::vector<std::pair<SequenceId, FakeRequest>> accepted;
+  const std::int32_t arrivals_percent = random.draw(2, 40);
+  for (int i = 0; i < kNumOperations; ++i) {
+    if (random.chance(arrivals_percent)) {
+      const FakeRequest request = random_request(random, options);
+      if (const auto id = engine.add(request)) accepted.emplace_back(*id, request);
+    } else if (random.chance(4) && engine.num_live() > 0) {
+      const std::vector<SequenceId> ids = engine.live_ids();
+      const std::int32_t last = static_cast<std::int32_t>(ids.size()) - 1;
+      if (!ids.empty()) engine.cancel(ids[static_cast<std::size_t>(random.draw(0, last))]);
+    } else if (random.chance(1)) {
+      engine.kv_cache().flush();
+    } else {
+      const ScheduledBatch batch = engine.step();
+      coverage.num_planned_rows += std::ssize(batch.sequences);
+      coverage.num_padding_tokens += batch.num_padding_tokens;
+      if (batch.empty() && engine.num_live() > 0) ++coverage.num_empty_plans;
+    }
+  }
+  engine.drain();
+  coverage.num_steps += static_cast<std::int64_t>(engine.num_steps());
+  coverage.num_preemptions += engine.scheduler().stats().num_preemptions;
+  coverage.num_recomputed_tokens += engine.scheduler().stats().num_recomputed_tokens;
+  coverage.num_hit_tokens += engine.kv_cache().stats().num_hit_tokens;
+  coverage.num_evicted_blocks += engine.kv_cache().stats().num_evicted_blocks;
+  for (const auto& [id, result] : engine.results()) {
+    ++(result.cancelled ? coverage.num_cancelled : coverage.num_finished);
+    if (result.num_preemptions >= 4) ++coverage.num_pinned;
+  }
+  for (const auto& [first_id, request] : accepted) {
+    const std::vector<TokenId> expected = expected_output(request, options);
+    for (std::int32_t i = 0; i < request.num_samples; ++i) {
+      const FakeEngine::Result& result = engine.result(first_id + static_cast<SequenceId>(i));
+      const bool is_prefix = result.token_ids.size() <= expected.size() &&
+                             std::equal(result.token_ids.begin(), result.token_ids.end(),
+                                        expected.begin());
+      require(is_prefix && (result.cancelled || result.token_ids.size() == expected.size()),
+              "I26: sequence {} has the wrong output", first_id + static_cast<SequenceId>(i));
+    }
+  }
+  engine.kv_cache().flush();
+  const KvCacheStats stats = engine.kv_cache().stats();
+  require(stats.num_free_blocks == stats.num_total_blocks, "I15: {} of {} blocks are free at last",
+          stats.num_free_blocks, stats.num_total_blocks);
+}
+
+TEST_CASE("a million random operations keep every invariant") {
+  if (const char* seed = std::getenv("LLMRUN_TEST_SEED")) {
+    Coverage coverage;
+    run_episode(std::stoull(seed), coverage);
+    return;
+  }
+  Coverage coverage;
+  for (std::uint64_t seed = 1; seed <= kNumEpisodes; ++seed) {
+    try {
+      run_episode(seed, coverage);
+    } catch (const std::exception& error) {
+      FAIL(fmt::format("LLMRUN_TEST_SEED={}: {}", seed, error.what()));
+    }
+  }
+  fmt::print("steps {} rows {} finished {} cancelled {} preempt {} pinned {} recomputed {} hit {} evicted {} empty {} pad {}\n", coverage.num_steps, coverage.num_planned_rows, coverage.num_finished, coverage.num_cancelled, coverage.num_preemptions, coverage.num_pinned, coverage.num_recomputed_tokens, coverage.num_hit_tokens, coverage.num_evicted_blocks, coverage.num_empty_plans, coverage.num_padding_tokens);
+}
+
+}  // namespace
+}  // namespace llmrun::testing
