@@ -53,7 +53,7 @@ void validate(const EngineConfig& config) {
   require_one_of("--kv-cache-dtype", config.kv_cache_dtype, {"auto", "float32", "bfloat16"});
   require_one_of("--load-format", config.load_format, {"auto", "dummy"});
   require_one_of("--device", config.device, {"auto", "cpu", "cuda"});
-  require_one_of("--cpu-isa", config.cpu_isa, {"auto", "amx", "avx512", "avx2", "portable"});
+  require_one_of("--cpu-isa", config.cpu_isa, {"auto", "amx", "avx512bf16", "avx2", "portable"});
   require_range("--max-model-len", config.max_model_len, 0, 1 << 24);
   require_range("--threads", config.num_threads, 0, 4096);
   require_range("--memory-utilization", config.memory_utilization, 0.0, 1.0);

@@ -28,7 +28,7 @@ struct EngineConfig {
   // --- device ---
   std::string device = "auto";   // auto | cpu | cuda
   std::int32_t num_threads = 0;  // CPU: 0: all this process may use
-  std::string cpu_isa = "auto";  // auto | amx | avx512 | avx2 | portable
+  std::string cpu_isa = "auto";  // auto | amx | avx512bf16 | avx2 | portable
   bool deterministic = false;    // one kernel for every batch size
 
   // --- memory ---

@@ -30,7 +30,7 @@ std::unique_ptr<Backend> create_backend(const EngineConfig& config,
   if (config.device == "auto") notes.push_back("device: cpu (this build has no CUDA backend)");
   CpuBackendOptions options;
   options.num_threads = config.num_threads;
-  options.isa = config.cpu_isa;
+  if (config.cpu_isa != "auto") options.isa = parse_cpu_isa(config.cpu_isa);
   options.deterministic = config.deterministic;
   return make_cpu_backend(options);
 }

@@ -48,7 +48,7 @@ void add_device_options(CLI::App& command, EngineOptions& options) {
       ->capture_default_str();
   command
       .add_option("--cpu-isa", config.cpu_isa,
-                  "CPU instruction set of the kernels: auto, amx, avx512, avx2 or portable")
+                  "CPU instruction set of the kernels: auto, amx, avx512bf16, avx2 or portable")
       ->group(group)
       ->capture_default_str();
   command

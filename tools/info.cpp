@@ -1,0 +1,97 @@
+#include "tools/info.h"
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "engine/core/cpu_info.h"
+#include "engine/core/json.h"
+#include "engine/core/version.h"
+#include "engine/engine_factory.h"
+#include "tools/demo_model.h"
+
+namespace llmrun {
+namespace {
+
+using Rows = std::vector<std::pair<std::string, std::string>>;
+
+Rows model_rows(const ModelDescription& described) {
+  const ModelConfig& model = described.model;
+  Rows rows = {
+      {"model", described.engine.config.model},
+      {"architecture", model.architecture},
+      {"parameters", fmt::format("{:.1f} M", static_cast<double>(described.engine.num_parameters) / 1e6)},
+      {"dtype", fmt::format("{}, KV cache {}", to_string(described.engine.dtype),
+                            to_string(described.engine.kv_cache_dtype))},
+      {"layers", fmt::format("{}", model.num_layers)},
+      {"hidden size", fmt::format("{}, MLP {}", model.hidden_size, model.intermediate_size)},
+      {"heads", fmt::format("{} query, {} key/value, of {}", model.num_query_heads, model.num_kv_heads,
+                            model.head_dim)},
+      {"vocabulary", fmt::format("{} rows", model.vocab_size)},
+      {"context", fmt::format("{} tokens; this run {}", model.max_positions,
+                              described.engine.config.max_model_len)},
+      {"tokenizer", described.tokenizer},
+      {"chat template", described.chat_template},
+      {"end of sequence", fmt::format("{}", fmt::join(model.eos_token_ids, ", "))}};
+  return rows;
+}
+
+Rows machine_rows(const ModelDescription& described) {
+  return {{"llmrun", fmt::format("{} {}", kVersion, kGitCommit)},
+          {"build", fmt::format("{}, {}", kCompiler, kBuildType)},
+          {"device", described.engine.device},
+          {"processor", read_cpu_info().model_name}};
+}
+
+void print_rows(const char* title, const Rows& rows) {
+  fmt::print("{}\n", title);
+  for (const auto& [name, value] : rows) fmt::print("  {:<16} {}\n", name, value);
+}
+
+nlohmann::ordered_json to_json(const Rows& rows) {
+  nlohmann::ordered_json json;
+  for (const auto& [name, value] : rows) json[name] = value;
+  return json;
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& command, InfoOptions& options) {
+  add_engine_options(command, options.engine);
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
+int run_info(const InfoOptions& options) {
+  EngineConfig config = resolve(options.engine);
+  config.model = model_or_demo(config.model);
+  const ModelDescription described = describe_model(config, "auto");
+  const MemoryPlan& plan = described.engine.memory_plan;
+  if (options.json) {
+    const nlohmann::ordered_json json = {
+        {"versions_and_device", to_json(machine_rows(described))},
+        {"model", to_json(model_rows(described))},
+        {"memory", {{"total_bytes", plan.inputs.total_bytes},
+                    {"weight_bytes", plan.inputs.weight_bytes},
+                    {"activation_bytes", plan.inputs.activation_bytes},
+                    {"kv_pool_bytes", plan.kv_pool_bytes},
+                    {"kv_pool_tokens", plan.kv_pool_tokens}}},
+        {"config", to_json(described.engine.config)},
+        {"notes", described.engine.notes}};
+    std::cout << dump_json(json, 2) << '\n';
+    return 0;
+  }
+  print_rows("versions and device", machine_rows(described));
+  print_rows("model", model_rows(described));
+  fmt::print("{}", plan.to_text());
+  for (const std::string& note : described.engine.notes) fmt::print("note: {}\n", note);
+  std::fflush(stdout);
+  return 0;
+}
+
+}  // namespace llmrun
