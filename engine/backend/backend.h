@@ -121,10 +121,12 @@ class Backend {
     static_cast<void>(batch);
     work();
   }
-  // Chooses one token from each row. logits [R, V] f32, rows.size() == R. The chosen token becomes
-  // the row's slot's feedback token, and is counted in the slot's penalty state. Returns a ticket
-  // for collect().
-  virtual std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows) = 0;
+  // Chooses one token from each row. logits [R, V] f32, rows.size() == R. Columns from `vocab_size`
+  // on are padding: a model may have more rows than its tokenizer has tokens. The chosen token
+  // becomes the row's slot's feedback token, and is counted in the slot's penalty state. Returns a
+  // ticket for collect().
+  virtual std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows,
+                               std::int64_t vocab_size) = 0;
   // Waits until `ticket`'s tokens are there and returns them, one per row. Each ticket is collected
   // once, in the order they were given.
   virtual std::vector<SampledToken> collect(std::uint64_t ticket) = 0;

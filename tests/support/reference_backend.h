@@ -143,12 +143,13 @@ class ReferenceBackend final : public Backend {
     return batch;
   }
 
-  std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows) override {
+  std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows,
+                       std::int64_t vocab_size) override {
     LLMRUN_CHECK(logits.dim(0) == static_cast<std::int64_t>(rows.size()));
     std::vector<SampledToken> sampled;
     for (std::size_t r = 0; r < rows.size(); ++r) {
       const float* row = logits.as<float>() + static_cast<std::int64_t>(r) * logits.dim(1);
-      sampled.push_back(sample_row({row, static_cast<std::size_t>(logits.dim(1))}, rows[r]));
+      sampled.push_back(sample_row({row, static_cast<std::size_t>(vocab_size)}, rows[r]));
     }
     tickets_[++last_ticket_] = std::move(sampled);
     return last_ticket_;
