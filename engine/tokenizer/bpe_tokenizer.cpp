@@ -1,0 +1,53 @@
+#include "engine/tokenizer/bpe_tokenizer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace llmrun {
+
+void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
+                               SpecialTokenText special_token_text,
+                               std::vector<TokenId>& ids) const {
+  const TextTemplate& text_template = parts_.text_template;
+  if (add_special_tokens) {
+    ids.insert(ids.end(), text_template.prefix.begin(), text_template.prefix.end());
+  }
+  std::string buffer;
+  std::vector<std::string_view> pieces;
+  for (const TextSpan& raw : parts_.added_tokens.split_raw(text, special_token_text)) {
+    if (raw.id != TextSpan::kText) {
+      ids.push_back(raw.id);
+      continue;
+    }
+    const std::string_view normalized = parts_.normalizer.normalize(raw.text, buffer);
+    for (const TextSpan& span :
+         parts_.added_tokens.split_normalized(normalized, special_token_text)) {
+      if (span.id != TextSpan::kText) {
+        ids.push_back(span.id);
+        continue;
+      }
+      pieces.clear();
+      parts_.pre_tokenizer.split(span.text, pieces);
+      for (const std::string_view piece : pieces) parts_.model.encode(piece, ids);
+    }
+  }
+  if (add_special_tokens) {
+    ids.insert(ids.end(), text_template.suffix.begin(), text_template.suffix.end());
+  }
+}
+
+std::optional<TokenId> BpeTokenizer::token_to_id(std::string_view token) const {
+  if (const TokenId id = parts_.added_tokens.find(token); id != TextSpan::kText) return id;
+  for (TokenId id = 0; id < vocab_size(); ++id) {
+    if (parts_.tokens[id].known && parts_.tokens[id].text == token) return id;
+  }
+  return std::nullopt;
+}
+
+bool BpeTokenizer::adds_bos() const {
+  const std::optional<TokenId> bos = parts_.special_token_ids.bos;
+  const std::vector<TokenId>& prefix = parts_.text_template.prefix;
+  return bos && !prefix.empty() && prefix.front() == *bos;
+}
+
+}  // namespace llmrun

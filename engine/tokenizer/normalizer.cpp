@@ -1,0 +1,81 @@
+#include "engine/tokenizer/normalizer.h"
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include <fmt/format.h>
+#include <utf8proc.h>
+
+#include "engine/core/error.h"
+#include "engine/core/json.h"
+#include "engine/core/utf8.h"
+
+namespace llmrun {
+namespace {
+
+// Characters that NFC keeps and that compose with nothing before them. Not all of them: the common
+// scripts, so that most text needs no work.
+bool is_stable(char32_t c) {
+  return c < 0x300 ||                     // Latin
+         (c >= 0x400 && c <= 0x482) ||    // Cyrillic
+         (c >= 0x2010 && c <= 0x2027) ||  // dashes, quotes, bullets
+         (c >= 0x3041 && c <= 0x3096) ||  // Hiragana
+         (c >= 0x30A1 && c <= 0x30FA) ||  // Katakana
+         (c >= 0x3001 && c <= 0x3003) ||  // ideographic punctuation
+         (c >= 0x3400 && c <= 0x4DBF) ||  // CJK extension A
+         (c >= 0x4E00 && c <= 0x9FFF) ||  // CJK
+         (c >= 0xAC00 && c <= 0xD7A3) ||  // Hangul syllables
+         (c >= 0xFF01 && c <= 0xFF5E) ||  // full-width ASCII
+         (c >= 0x1F300 && c <= 0x1F64F);  // emoji
+}
+
+std::string compose(std::string_view text) {
+  utf8proc_uint8_t* composed = nullptr;
+  const auto* data = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  const utf8proc_ssize_t length =
+      utf8proc_map(data, static_cast<utf8proc_ssize_t>(text.size()), &composed,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  if (length == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
+  LLMRUN_CHECK(length >= 0);
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, &std::free);
+  return {reinterpret_cast<const char*>(composed), static_cast<std::size_t>(length)};
+}
+
+}  // namespace
+
+bool is_surely_nfc(std::string_view text) {
+  while (true) {
+    std::size_t ascii = 0;
+    while (ascii < text.size() && static_cast<unsigned char>(text[ascii]) < 0x80) ++ascii;
+    text.remove_prefix(ascii);
+    if (text.empty()) return true;
+    const Utf8Character character = first_utf8_character(text);
+    if (!is_stable(character.code_point)) return false;
+    text.remove_prefix(character.length);
+  }
+}
+
+Normalizer::Normalizer(const nlohmann::json& value, const std::string& place) {
+  if (value.is_null()) return;
+  const JsonObject object(value, place);
+  const std::string& type = object.get_string("type");
+  if (type == "NFC") {
+    nfc_ = true;
+  } else if (type == "Sequence") {
+    for (const nlohmann::json& element : object.get_array("normalizers")) {
+      nfc_ = nfc_ || Normalizer(element, place + ": normalizers").nfc_;
+    }
+  } else {
+    object.fail("type", fmt::format("normalizer {} is not supported (supported: NFC, Sequence)",
+                                    describe_json(type)));
+  }
+}
+
+std::string_view Normalizer::normalize(std::string_view text, std::string& buffer) const {
+  if (!nfc_ || is_surely_nfc(text)) return text;
+  buffer = compose(text);
+  return buffer;
+}
+
+}  // namespace llmrun

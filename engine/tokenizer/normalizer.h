@@ -1,0 +1,28 @@
+// The "normalizer" of a tokenizer.json: none, NFC, or a Sequence of these.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+namespace llmrun {
+
+class Normalizer {
+ public:
+  Normalizer() = default;  // changes nothing
+  // `place` names the value in errors. Throws Error(kModel) for a type that is not supported.
+  Normalizer(const nlohmann::json& value, const std::string& place);
+
+  // The normalized text: `text` itself when it is that already, else a view of `buffer`.
+  // REQUIRES: text is UTF-8.
+  std::string_view normalize(std::string_view text, std::string& buffer) const;
+
+ private:
+  bool nfc_ = false;
+};
+
+// True when canonical composition certainly leaves `text` as it is; false when that is not known.
+bool is_surely_nfc(std::string_view text);
+
+}  // namespace llmrun
