@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""Trains tiny tokenizers with Hugging Face's pipelines and writes what they make of nasty strings.
+
+    python3 scripts/make_tokenizer_goldens.py                      # rewrites tests/data/tokenizer
+    python3 scripts/make_tokenizer_goldens.py --count 50000 --output DIR [--models DIR]
+
+With --models the tokenizers of that folder are used instead of new ones; any Hugging Face model folder
+with a tokenizer.json works. Each folder gets golden.jsonl with lines of two kinds:
+    {"text", "add_special_tokens", "ids", "decoded", "decoded_without_special"}
+    {"ids", "decoded", "decoded_without_special"}                 random ids, often broken UTF-8
+The last key is left out where it equals "decoded".
+Needs: tokenizers, sentencepiece, protobuf, transformers 4 (its LlamaTokenizer is the reference for
+tokenizer.model; later versions have another class of that name).
+"""
+
+import argparse
+import io
+import json
+import pathlib
+import random
+import shutil
+import unicodedata
+
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
+                        pre_tokenizers, processors, trainers)
+
+LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+                  r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+
+CORPUS = """
+The quick brown fox jumps over the lazy dog while the river runs slowly towards the distant sea.
+It's what they've said: we'll see, I'm sure you'd agree, and she doesn't know that he isn't there.
+A model reads tokens, not letters; the tokenizer decides what the model sees and how long it takes.
+In 1969, 3 people flew 384,400 km; in 2024 the same trip would cost 1,234,567.89 dollars.
+def encode(self, text: str) -> list[int]:\n    return [self.vocab[token] for token in self.split(text)]
+for (int i = 0; i < n; ++i) {\n\tsum += values[i] * weights[i];\n}\nreturn sum / (double)n;
+Voix ambiguë d'un cœur qui, au zéphyr, préfère les jattes de kiwis. Où êtes-vous allés hier soir ?
+Der Fluß fließt über größere Höhen; zwölf Boxkämpfer jagen Viktor quer über den großen Deich.
+El pingüino Wenceslao hizo kilómetros bajo exhaustiva lluvia y frío; ¿añoraba a su querido cachorro?
+Съешь же ещё этих мягких французских булок, да выпей чаю. Широкая электрификация южных губерний.
+Ξεσκεπάζω την ψυχοφθόρα βδελυγμία. Η γλώσσα είναι ο δρόμος της σκέψης προς τον κόσμο.
+我能吞下玻璃而不伤身体。人工智能的发展速度非常快,模型越来越大,数据越来越多。今天天气很好。
+いろはにほへと ちりぬるを。東京は日本の首都であり、世界でも大きな都市の一つです。カタカナも使います。
+다람쥐 헌 쳇바퀴에 타고파. 한국어 문장을 토큰으로 나누는 것은 쉽지 않습니다. 안녕하세요 여러분.
+نص حكيم له سر قاطع وذو شأن عظيم مكتوب على ثوب أخضر ومغلف بجلد أزرق. السلام عليكم.
+דג סקרן שט בים מאוכזב ולפתע מצא חברה. שלום לכולם, מה שלומכם היום?
+ऋषियों को सताने वाले दुष्ट राक्षसों के राजा रावण का सर्वनाश करने वाले विष्णुवतार भगवान श्रीराम।
+เป็นมนุษย์สุดประเสริฐเลิศคุณค่า กว่าบรรดาฝูงสัตว์เดรัจฉาน
+Tiếng Việt có nhiều dấu thanh: ngày mai trời sẽ nắng đẹp và chúng ta sẽ đi biển. Pijamalı hasta.
+Emoji are fun: 😀 😂 🎉 👍🏽 👩‍👩‍👧‍👦 🇩🇪 🏳️‍🌈 and so are ≤ ≥ ≠ ∑ ∫ √ symbols — “quotes” … dashes – here.
+""".strip().split("\n")
+
+SPECIALS = {
+    "llama3": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+               "<|eot_id|>", "<|reserved_special_token_0|>"],
+    "qwen2": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    "gpt2": ["<|endoftext|>"],
+    "sentencepiece": ["<s>", "</s>", "<unk>", "[INST]", "[/INST]"],
+}
+ALL_SPECIALS = sorted({token for tokens in SPECIALS.values() for token in tokens}
+                      | {"<mask>", "<tool>", "naïve", "word", "<0x0A>"})
+
+
+# ---- tokenizers -------------------------------------------------------------------------------
+
+def train_bpe(vocab_size, pre_tokenizer, normalizer=None):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(CORPUS * 3, trainer)
+    return tokenizer
+
+
+def save_bpe(folder, tokenizer, specials, extra_tokens, config, ignore_merges, string_merges):
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in specials])
+    tokenizer.add_tokens(extra_tokens)
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = ignore_merges
+    if ignore_merges:
+        drop_merges(data["model"])
+    if string_merges:
+        data["model"]["merges"] = [" ".join(pair) for pair in data["model"]["merges"]]
+    text = json.dumps(data, ensure_ascii=False, indent=None, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def drop_merges(model):
+    """Leaves tokens in the vocabulary that no merge reaches, so that ignore_merges matters."""
+    model["merges"] = [m for i, m in enumerate(model["merges"]) if i % 17 != 16]
+
+
+def byte_level_split(pattern):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def make_llama3(folder):
+    tokenizer = train_bpe(900, byte_level_split(LLAMA3_PATTERN))
+    first = tokenizer.get_vocab_size()
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|begin_of_text|> $A",
+                                      pair="<|begin_of_text|> $A <|begin_of_text|>:1 $B:1",
+                                      special_tokens=[("<|begin_of_text|>", first)])])
+    save_bpe(folder, tokenizer, SPECIALS["llama3"], [],
+             {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>",
+              "tokenizer_class": "PreTrainedTokenizerFast"}, True, False)
+
+
+def make_qwen2(folder):
+    tokenizer = train_bpe(900, byte_level_split(QWEN2_PATTERN), normalizers.NFC())
+    extra = [AddedToken("<tool>", normalized=False), AddedToken("naïve", normalized=True),
+             AddedToken("<mask>", lstrip=True, rstrip=True, normalized=False),
+             AddedToken("word", single_word=True, normalized=False)]
+    save_bpe(folder, tokenizer, SPECIALS["qwen2"], extra,
+             {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None,
+              "tokenizer_class": "Qwen2Tokenizer"}, False, True)
+
+
+def make_gpt2(folder):
+    tokenizer = train_bpe(500, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    save_bpe(folder, tokenizer, SPECIALS["gpt2"], [],
+             {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}, False, False)
+
+
+def make_sentencepiece(folder, legacy):
+    import sentencepiece
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 3), model_writer=model, vocab_size=900, model_type="bpe",
+        byte_fallback=True, character_coverage=0.98, split_digits=True,
+        remove_extra_whitespaces=False, normalization_rule_name="identity",
+        allow_whitespace_only_pieces=True, num_threads=1, minloglevel=2,
+        user_defined_symbols=["\n\n"] if not legacy else [],
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+
+    def token(content, special=True, **flags):
+        return {"content": content, "lstrip": False, "normalized": False, "rstrip": False,
+                "single_word": False, "special": special, **flags}
+    decoder = {"0": token("<unk>"), "1": token("<s>"), "2": token("</s>"),
+               "900": token("[INST]", special=not legacy), "901": token("[/INST]", special=False)}
+    config = {"add_bos_token": True, "add_eos_token": False, "added_tokens_decoder": decoder,
+              "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": legacy,
+              "tokenizer_class": "LlamaTokenizer"}
+    if not legacy:
+        config["additional_special_tokens"] = ["[INST]"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "gpt2": make_gpt2,
+          "sentencepiece_legacy": lambda folder: make_sentencepiece(folder, True),
+          "sentencepiece": lambda folder: make_sentencepiece(folder, False)}
+
+
+# ---- references -------------------------------------------------------------------------------
+
+class BpeReference:
+    """The tokenizers library, with the tokens of tokenizer_config.json added as transformers does."""
+
+    def __init__(self, folder):
+        from transformers import PreTrainedTokenizerFast
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)._tokenizer
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.vocab_size = self.tokenizer.get_vocab_size()
+
+    def encode(self, text, add_special_tokens):
+        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, ids, skip_special_tokens):
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+
+class SentencePieceReference:
+    """LlamaTokenizer of transformers 4 encodes; the decoder of its fast twin decodes."""
+
+    def __init__(self, folder):
+        from transformers import LlamaTokenizer
+        self.tokenizer = LlamaTokenizer.from_pretrained(folder)
+        self.special_ids = set(self.tokenizer.all_special_ids)
+        self.vocab_size = len(self.tokenizer)
+        self.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
+                                          decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+
+    def encode(self, text, add_special_tokens):
+        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, ids, skip_special_tokens):
+        kept = [i for i in ids if not (skip_special_tokens and i in self.special_ids)]
+        return self.decoder.decode(self.tokenizer.convert_ids_to_tokens(kept))
+
+
+def load_reference(folder):
+    is_bpe = (folder / "tokenizer.json").exists()
+    return BpeReference(folder) if is_bpe else SentencePieceReference(folder)
+
+
+# ---- strings ----------------------------------------------------------------------------------
+
+FIXED = [
+    "", " ", "  ", "\n", "\r\n", "\t", "\x00", "a", " a", "a ", "\u200b", "\ufeff", "\ufffd",
+    "Hello, world!", " Hello", "  Hello", "Hello\n\nworld", "Hello \n \n world", "\n\n\n", "   \n",
+    "don't", "DON'T", "I'LL we'Re they'vE", "it’s", "'s 's'S 'ſ 'K", "''''", "x'lly",
+    "0", "12", "123", "1234", "1234567890", "３４５", "٣٤٥", "१२३४", "Ⅷ ½ ² ①", "1.5e-10", "0x1F",
+    "é e\u0301 \u00c5 A\u030a \u212b", "\u1e9b\u0323", "a\u0300\u0301\u0302 \u0301", "각 \u1100\u1161\u11a8",
+    "\u0958 \u0915\u093c", "\u2126 \u03a9 \u1f71 \u03ac", "\uf900 \u8c48", "ﬁ ﬂ Ａ", "\u0344",
+    "q\u0307\u0323 q\u0323\u0307", "\u09c7\u09be", "\U0001d15e", "\u115f\u1160",
+    "👩‍👩‍👧‍👦👍🏽🇩🇪🏳️‍🌈", "e\u200d\u0301", "z\u0335\u0321\u031b\u0300a\u0336l\u0337g\u0338o",
+    "\u202eabc\u202c", "a\u00a0b\u2003c\u3000d\u1680e\u180ef\u2028g\u2029h\u0085i\x0bj\x0ck",
+    "def f(x):\n    return x**2  # square\n\n\nclass A:\n\tpass\n", "if (a&&b||!c) { x+=1; }",
+    "https://example.com/a?b=c&d=e#f", "user@example.org", "C:\\Users\\x", "<html><body>&amp;</body>",
+    "snake_case camelCase SCREAMING_CASE kebab-case", "a" * 100, " " * 70,
+    "\n" * 60, "!" * 60, "ab" * 50, "的" * 20, "😀" * 15, "\t \t " * 9, "0" * 37, "'" * 27,
+    "<|begin_of_text|>", "<s>", "</s>", "<s>Hello</s>", " <s> Hello </s> ", "<unk>", "<|im_start|>user\nHi<|im_end|>\n",
+    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|eot_id|><|eot_id|>", "<|eot_id|",
+    "<|endoftext|>x<|endoftext|>", "[INST] Hi [/INST]", "[INST]Hi[/INST]", "<0x0A>", "▁", "▁▁a", " ▁ a",
+    "a <mask> b", "a  <mask>  b", "<mask><mask>", "<mask> <mask>", "\u3000<mask>\n", "<tool>x", "<tool><tool>",
+    "word", "a word.", "awordb", "word word", "wordé", "éword", "word_", "_word", "word\u0301", "Ⓐword", "-word-",
+    "naïve", "nai\u0308ve", "xnaïvex", "nai\u0308", "[INST]▁x", "<s> x", "<s>  x", "[INST]  ", "  [INST]", "\n\n[INST]\n\n",
+]
+
+
+class StringMaker:
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.words = [word for line in CORPUS for word in line.replace("\\n", "\n").split(" ")]
+        self.makers = [self.prose, self.unicode, self.block, self.bytes, self.spaces, self.ascii,
+                       self.marks, self.specials, self.digits, self.run, self.mixture, self.cased]
+
+    def make(self):
+        return self.random.choice(self.makers)()
+
+    def prose(self):
+        count = self.random.randint(1, 12)
+        glue = self.random.choice([" ", " ", " ", "  ", "\n", ""])
+        return glue.join(self.random.choice(self.words) for _ in range(count))
+
+    def character(self, low=0, high=0x110000):
+        while True:
+            code = self.random.randrange(low, high)
+            if not 0xD800 <= code < 0xE000:
+                return chr(code)
+
+    def unicode(self):
+        return "".join(self.character() for _ in range(self.random.randint(1, 12)))
+
+    def block(self):
+        low = self.random.randrange(0, 0x20000, 0x80)
+        low = 0 if 0xD780 <= low < 0xE000 else low
+        count = self.random.randint(1, 24)
+        return "".join(self.random.choice(["", "", "", " ", "\u0301"]) + self.character(low, low + 0x80)
+                       for _ in range(count))
+
+    def bytes(self):
+        data = bytes(self.random.randrange(256) for _ in range(self.random.randint(1, 24)))
+        return data.decode("utf-8", "replace")
+
+    def spaces(self):
+        pool = [" ", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u180e", "\u200b", "\u2028",
+                "\x0b", "\x85", "a", "é", "1", "!", "'s"]
+        return "".join(self.random.choice(pool) for _ in range(self.random.randint(1, 20)))
+
+    def ascii(self):
+        return "".join(chr(self.random.randint(0, 127)) for _ in range(self.random.randint(1, 40)))
+
+    def marks(self):
+        base = "aeiouncsqzAEO각ᄀ가かはΑαωи\u0915\u09c7\u0dd9"
+        marks = ("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030c\u031b\u0323\u0327\u0328"
+                 "\u0331\u0338\u0342\u0345\u05b0\u0653\u093c\u09be\u0dca\u0dcf\u1161\u11a8\u3099\u309a\u0f71\u0f74")
+        return "".join(self.random.choice(base if self.random.random() < 0.4 else marks)
+                       for _ in range(self.random.randint(1, 16)))
+
+    def specials(self):
+        parts = []
+        for _ in range(self.random.randint(1, 5)):
+            token = self.random.choice(ALL_SPECIALS)
+            if self.random.random() < 0.15:
+                token = token[:self.random.randint(0, len(token))]
+            parts.append(token)
+            parts.append(self.random.choice(["", " ", "  ", "\n", "x", " hi", "é", self.prose()]))
+        return "".join(parts)
+
+    def digits(self):
+        pool = "0123456789" * 3 + ".,- ٣४½²Ⅷ①"
+        return "".join(self.random.choice(pool) for _ in range(self.random.randint(1, 20)))
+
+    def run(self):
+        unit = self.random.choice(["a", " ", "\n", "!", "0", "é", "的", "😀", "ab", "\t ", "'", "e\u0301",
+                                   self.character(), self.random.choice(self.words)])
+        return unit * self.random.choice([2, 3, 7, 20, 30, 60])
+
+    def mixture(self):
+        return self.random.choice(["", " ", "\n"]).join(
+            self.random.choice(self.makers[:9])() for _ in range(2))
+
+    def cased(self):
+        text = self.prose()
+        change = self.random.choice([str.upper, str.title, str.swapcase,
+                                     lambda t: unicodedata.normalize("NFD", t),
+                                     lambda t: unicodedata.normalize("NFKC", t)])
+        return change(text)
+
+
+# ---- output -----------------------------------------------------------------------------------
+
+def golden_lines(reference, count, seed):
+    maker = StringMaker(seed)
+    texts = FIXED + [maker.make() for _ in range(max(0, count - len(FIXED)))]
+    for i, text in enumerate(texts):
+        add_special_tokens = i % 3 == 0
+        ids = reference.encode(text, add_special_tokens)
+        yield {"text": text, "add_special_tokens": add_special_tokens, "ids": ids,
+               **decoded(reference, ids)}
+    for _ in range(count // 5):
+        ids = [maker.random.randrange(reference.vocab_size) if maker.random.random() < 0.5
+               else maker.random.randrange(min(300, reference.vocab_size))
+               for _ in range(maker.random.randint(1, 16))]
+        yield {"ids": ids, **decoded(reference, ids)}
+
+
+def decoded(reference, ids):
+    text = reference.decode(ids, False)
+    without_special = reference.decode(ids, True)
+    if without_special == text:
+        return {"decoded": text}
+    return {"decoded": text, "decoded_without_special": without_special}
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=pathlib.Path, default=root / "tests/data/tokenizer")
+    parser.add_argument("--models", type=pathlib.Path, help="folder of model folders")
+    parser.add_argument("--count", type=int, default=210, help="strings a tokenizer")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="one tokenizer")
+    args = parser.parse_args()
+    names = sorted(p.name for p in args.models.iterdir() if p.is_dir()) if args.models else MAKERS
+    for name in names:
+        if args.only and name != args.only:
+            continue
+        folder = args.output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if args.models:
+            for file in (args.models / name).glob("*token*"):
+                shutil.copy(file, folder)
+        else:
+            MAKERS[name](folder)
+        with open(folder / "golden.jsonl", "w", encoding="ascii") as out:
+            for line in golden_lines(load_reference(folder), args.count, args.seed):
+                out.write(json.dumps(line, separators=(",", ":")) + "\n")
+        print(name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
+
+
+if __name__ == "__main__":
+    main()
