@@ -13,19 +13,20 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxMessages = 4096;
 
-std::optional<RowError> join_parts(const Json& parts, const std::string& place, std::string& text) {
+std::optional<RequestError> join_parts(const Json& parts, const std::string& place,
+                                       std::string& text) {
   bool first = true;
   for (const Json& part : parts) {
     if (!part.is_object()) return wrong_type(place, "parts that are objects", part);
     const auto type = part.find("type");
     const auto part_text = part.find("text");
     if (type == part.end() || *type != "text") {
-      return RowError{"unsupported",
-                      fmt::format("{}: only parts of type \"text\" are supported, found {}", place,
-                                  type == part.end() ? "none" : describe_json(*type))};
+      return RequestError{"unsupported",
+                          fmt::format("{}: only parts of type \"text\" are supported, found {}",
+                                      place, type == part.end() ? "none" : describe_json(*type))};
     }
     if (part_text == part.end() || !part_text->is_string()) {
-      return RowError{"bad_parameter", place + ": a part of type \"text\" has no text"};
+      return RequestError{"bad_parameter", place + ": a part of type \"text\" has no text"};
     }
     if (!first) text += '\n';
     first = false;
@@ -35,19 +36,19 @@ std::optional<RowError> join_parts(const Json& parts, const std::string& place, 
 }
 
 // `message` with its content as one text. Adds the content's size to `num_bytes`.
-std::optional<RowError> parse_message(const Json& message, std::size_t index, Json& out,
-                                      std::size_t& num_bytes) {
+std::optional<RequestError> parse_message(const Json& message, std::size_t index, Json& out,
+                                          std::size_t& num_bytes) {
   const std::string place = fmt::format("messages[{}]", index);
   if (!message.is_object()) return wrong_type(place, "an object", message);
   const auto role = message.find("role");
   if (role == message.end() || !role->is_string() || role->get_ref<const std::string&>().empty()) {
-    return RowError{"bad_parameter", place + ": expected a role"};
+    return RequestError{"bad_parameter", place + ": expected a role"};
   }
   out = message;
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (message.contains("tool_calls")) return std::nullopt;
-    return RowError{"bad_parameter", place + ": has no content"};
+    return RequestError{"bad_parameter", place + ": has no content"};
   }
   if (content->is_array()) {
     std::string text;
@@ -62,13 +63,13 @@ std::optional<RowError> parse_message(const Json& message, std::size_t index, Js
 
 }  // namespace
 
-std::optional<RowError> parse_messages(const Json& value, const RequestRules& rules,
-                                       InputItem& item) {
+std::optional<RequestError> parse_messages(const Json& value, const RequestRules& rules,
+                                           InputItem& item) {
   if (!value.is_array()) return wrong_type("messages", "an array", value);
-  if (value.empty()) return RowError{"empty_prompt", "messages is empty"};
+  if (value.empty()) return RequestError{"empty_prompt", "messages is empty"};
   if (value.size() > kMaxMessages) {
-    return RowError{"bad_parameter", fmt::format("messages: at most {} are taken, found {}",
-                                                 kMaxMessages, value.size())};
+    return RequestError{"bad_parameter", fmt::format("messages: at most {} are taken, found {}",
+                                                     kMaxMessages, value.size())};
   }
   item.kind = PromptKind::kMessages;
   item.messages = Json::array();
@@ -79,14 +80,14 @@ std::optional<RowError> parse_messages(const Json& value, const RequestRules& ru
     item.messages.push_back(std::move(parsed));
   }
   if (rules.max_prompt_bytes > 0 && num_bytes > rules.max_prompt_bytes) {
-    return RowError{"too_long",
-                    fmt::format("the messages have {} bytes; more than {} cannot fit the context",
+    return RequestError{
+        "too_long", fmt::format("the messages have {} bytes; more than {} cannot fit the context",
                                 num_bytes, rules.max_prompt_bytes)};
   }
   return std::nullopt;
 }
 
-std::optional<RowError> parse_tools(const Json& value, InputItem& item) {
+std::optional<RequestError> parse_tools(const Json& value, InputItem& item) {
   if (!value.is_array()) return wrong_type("tools", "an array", value);
   for (const Json& tool : value) {
     if (!tool.is_object()) return wrong_type("tools", "an array of objects", tool);
@@ -95,7 +96,7 @@ std::optional<RowError> parse_tools(const Json& value, InputItem& item) {
   return std::nullopt;
 }
 
-std::optional<RowError> parse_template_kwargs(const Json& value, InputItem& item) {
+std::optional<RequestError> parse_template_kwargs(const Json& value, InputItem& item) {
   if (!value.is_object()) return wrong_type("chat_template_kwargs", "an object", value);
   for (const auto& [name, scalar] : value.items()) {
     if (!scalar.is_structured()) continue;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/core/token_id.h"
+#include "engine/sequence/request.h"
 #include "engine/sequence/sampling_params.h"
 
 namespace llmrun {
@@ -21,12 +22,6 @@ enum class Envelope : std::uint8_t {
   kNone,             // llmrun's own records
   kCompletions,      // OpenAI batch, /v1/completions
   kChatCompletions,  // OpenAI batch, /v1/chat/completions; also rows whose endpoint is unknown
-};
-
-// Why one row, or the request made of it, failed. The other rows go on.
-struct RowError {
-  std::string code;     // "invalid_json", "missing_prompt", "bad_parameter", "too_long", ...
-  std::string message;  // without file and line
 };
 
 struct InputItem {
@@ -52,7 +47,10 @@ struct InputItem {
   Envelope envelope = Envelope::kNone;
   std::string model;  // the name an OpenAI request gives
 
-  std::optional<RowError> error;  // set: the prompt is meaningless
+  // Set: the row cannot be used, and its prompt is meaningless. Codes beside the engine's:
+  // "invalid_json", "invalid_utf8", "missing_prompt", "unknown_field", "unsupported", "bad_id",
+  // "duplicate_id", "line_too_long", "model_not_found", ...; the message is without file and line.
+  std::optional<RequestError> error;
 };
 
 // Names a row and all that its answer depends on: 32 hexadecimal digits over id, content, sampling

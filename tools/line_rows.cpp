@@ -37,12 +37,12 @@ class LineRows : public RowReader {
   }
 
  protected:
-  virtual std::optional<RowError> parse(std::string_view text, InputItem& item) = 0;
+  virtual std::optional<RequestError> parse(std::string_view text, InputItem& item) = 0;
 
   RowReaderOptions options_;
 
  private:
-  RowError too_long(const Line& line) const {
+  RequestError too_long(const Line& line) const {
     return {"line_too_long", fmt::format("the line has {} bytes; at most {} are read", line.length,
                                          options_.max_row_bytes)};
   }
@@ -55,15 +55,15 @@ class TextRows final : public LineRows {
   using LineRows::LineRows;
 
  private:
-  std::optional<RowError> parse(std::string_view text, InputItem& item) override {
+  std::optional<RequestError> parse(std::string_view text, InputItem& item) override {
     item.sampling = options_.rules.defaults;
     if (const std::size_t bad = first_invalid_utf8(text); bad != text.npos) {
-      return RowError{"invalid_utf8",
-                      fmt::format("byte {} of the line: invalid UTF-8 (byte 0x{:02X})", bad,
-                                  static_cast<unsigned char>(text[bad]))};
+      return RequestError{"invalid_utf8",
+                          fmt::format("byte {} of the line: invalid UTF-8 (byte 0x{:02X})", bad,
+                                      static_cast<unsigned char>(text[bad]))};
     }
     if (const std::size_t nul = text.find('\0'); nul != text.npos) {
-      return RowError{"invalid_text", fmt::format("byte {} of the line: NUL byte", nul)};
+      return RequestError{"invalid_text", fmt::format("byte {} of the line: NUL byte", nul)};
     }
     return set_text_prompt(std::string(text), options_.rules, item);
   }
@@ -75,11 +75,11 @@ class JsonRows final : public LineRows {
       : LineRows(input, options), is_batch_(is_batch) {}
 
  private:
-  std::optional<RowError> parse(std::string_view text, InputItem& item) override {
+  std::optional<RequestError> parse(std::string_view text, InputItem& item) override {
     if (is_batch_) item.envelope = Envelope::kChatCompletions;
     std::string reason;
     const auto row = try_parse_ordered_json(text, kRequestJson, reason);
-    if (!row) return RowError{"invalid_json", std::move(reason)};
+    if (!row) return RequestError{"invalid_json", std::move(reason)};
     return is_batch_ ? parse_batch_row(*row, options_.rules, item, ignored)
                      : parse_request(*row, options_.rules, item, ignored);
   }

@@ -10,7 +10,7 @@ namespace llmrun {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Result = std::optional<RowError>;
+using Result = std::optional<RequestError>;
 
 // Do not change what is generated.
 constexpr std::array kIgnoredFields = {"user",
@@ -27,7 +27,7 @@ bool has_value(const Json& object, const char* key) {
   return it != object.end() && !it->is_null();
 }
 
-RowError unsupported(const std::string& name, const Json& value) {
+RequestError unsupported(const std::string& name, const Json& value) {
   return {"unsupported", fmt::format("{}: {} is not supported", name, describe_json(value))};
 }
 
@@ -36,7 +36,7 @@ Result check_default_only(const std::string& name, const Json& value, bool& know
   known = true;
   if (name == "stream") {
     if (value == false) return std::nullopt;
-    return RowError{"unsupported", "a request of a batch must not be sent in stream mode"};
+    return RequestError{"unsupported", "a request of a batch must not be sent in stream mode"};
   }
   if (name == "echo" || name == "add_generation_prompt") {
     return value == (name != "echo") ? std::nullopt : Result(unsupported(name, value));
@@ -90,7 +90,7 @@ Result parse_chat_logprobs(const Json& body, InputItem& item) {
     return wrong_type("top_logprobs", fmt::format("an integer from 0 to {}", kMaxTopLogprobs), top);
   }
   if (!wanted && *count > 0) {
-    return RowError{"bad_parameter", "top_logprobs: needs logprobs to be true"};
+    return RequestError{"bad_parameter", "top_logprobs: needs logprobs to be true"};
   }
   if (wanted) item.sampling.logprobs = static_cast<std::int32_t>(*count);
   return std::nullopt;
@@ -101,7 +101,7 @@ Result parse_chat_logprobs(const Json& body, InputItem& item) {
 Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
                              IgnoredFields& ignored) {
   item.sampling = rules.defaults;
-  if (!has_value(body, "prompt")) return RowError{"missing_prompt", "body: has no prompt"};
+  if (!has_value(body, "prompt")) return RequestError{"missing_prompt", "body: has no prompt"};
   for (const auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
     if (name == "prompt") {
@@ -116,7 +116,7 @@ Result parse_completion_body(const Json& body, const RequestRules& rules, InputI
 Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& item,
                        IgnoredFields& ignored) {
   item.sampling = rules.defaults;
-  if (!has_value(body, "messages")) return RowError{"missing_prompt", "body: has no messages"};
+  if (!has_value(body, "messages")) return RequestError{"missing_prompt", "body: has no messages"};
   for (const auto& [name, value] : body.items()) {
     if (value.is_null() || name == "logprobs" || name == "top_logprobs") continue;
     Result error;
@@ -140,23 +140,24 @@ Result parse_batch_row(const Json& row, const RequestRules& rules, InputItem& it
                        IgnoredFields& ignored) {
   item.envelope = Envelope::kChatCompletions;
   if (!row.is_object()) {
-    return RowError{"invalid_json", "expected an object, found " + describe_json(row)};
+    return RequestError{"invalid_json", "expected an object, found " + describe_json(row)};
   }
   if (auto error = parse_id(row, "custom_id", item)) return error;
-  if (!item.has_id) return RowError{"bad_id", "has no custom_id"};
+  if (!item.has_id) return RequestError{"bad_id", "has no custom_id"};
   if (const Json method = row.value("method", Json("POST")); method != "POST") {
     return wrong_type("method", "\"POST\"", method);
   }
   const Json url = row.value("url", Json());
   const bool is_chat = url == "/v1/chat/completions";
   if (!is_chat && url != "/v1/completions") {
-    return RowError{"unsupported", "url: expected /v1/chat/completions or /v1/completions, found " +
-                                       describe_json(url)};
+    return RequestError{
+        "unsupported",
+        "url: expected /v1/chat/completions or /v1/completions, found " + describe_json(url)};
   }
   item.envelope = is_chat ? Envelope::kChatCompletions : Envelope::kCompletions;
   const auto body = row.find("body");
   if (body == row.end() || !body->is_object()) {
-    return RowError{"missing_prompt", "body: expected an object"};
+    return RequestError{"missing_prompt", "body: expected an object"};
   }
   return is_chat ? parse_chat_body(*body, rules, item, ignored)
                  : parse_completion_body(*body, rules, item, ignored);

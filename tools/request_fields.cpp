@@ -89,19 +89,19 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-std::optional<RowError> parse_prompt_ids(const Json& value, const char* field,
-                                         const SamplingLimits& limits, InputItem& item) {
+std::optional<RequestError> parse_prompt_ids(const Json& value, const char* field,
+                                             const SamplingLimits& limits, InputItem& item) {
   if (!value.is_array()) return wrong_type(field, "an array of token ids", value);
-  if (value.empty()) return RowError{"empty_prompt", fmt::format("{} is empty", field)};
+  if (value.empty()) return RequestError{"empty_prompt", fmt::format("{} is empty", field)};
   item.kind = PromptKind::kTokenIds;
   item.prompt_token_ids.reserve(value.size());
   const std::int64_t end = limits.vocab_size > 0 ? limits.vocab_size : INT64_C(1) << 31;
   for (const Json& element : value) {
     const std::optional<std::int64_t> id = as_integer(element);
     if (!id || *id < 0 || *id >= end) {
-      return RowError{"bad_prompt",
-                      fmt::format("{}[{}]: expected a token id from 0 to {}, found {}", field,
-                                  item.prompt_token_ids.size(), end - 1, describe_json(element))};
+      return RequestError{
+          "bad_prompt", fmt::format("{}[{}]: expected a token id from 0 to {}, found {}", field,
+                                    item.prompt_token_ids.size(), end - 1, describe_json(element))};
     }
     item.prompt_token_ids.push_back(static_cast<TokenId>(*id));
   }
@@ -110,8 +110,9 @@ std::optional<RowError> parse_prompt_ids(const Json& value, const char* field,
 
 // The values of one request that are not sampling parameters. Nothing happened when `known` is
 // false on return.
-std::optional<RowError> parse_own_field(const std::string& name, const Json& value,
-                                        const RequestRules& rules, InputItem& item, bool& known) {
+std::optional<RequestError> parse_own_field(const std::string& name, const Json& value,
+                                            const RequestRules& rules, InputItem& item,
+                                            bool& known) {
   known = true;
   if (name == rules.prompt_field || name == "text") {
     return parse_prompt(name.c_str(), value, rules, item);
@@ -132,7 +133,7 @@ std::optional<RowError> parse_own_field(const std::string& name, const Json& val
   return std::nullopt;
 }
 
-std::optional<RowError> parse_sampling_object(const Json& value, InputItem& item) {
+std::optional<RequestError> parse_sampling_object(const Json& value, InputItem& item) {
   if (!value.is_object()) return wrong_type("sampling_params", "an object", value);
   for (const auto& [name, parameter] : value.items()) {
     bool known = false;
@@ -143,7 +144,7 @@ std::optional<RowError> parse_sampling_object(const Json& value, InputItem& item
 }
 
 // The row has exactly one of the fields that give a prompt.
-std::optional<RowError> check_one_prompt(const Json& row, const RequestRules& rules) {
+std::optional<RequestError> check_one_prompt(const Json& row, const RequestRules& rules) {
   std::string found;
   int count = 0;
   const auto look_for = [&](const std::string& name) {
@@ -156,8 +157,8 @@ std::optional<RowError> check_one_prompt(const Json& row, const RequestRules& ru
   look_for("messages");
   look_for("prompt_token_ids");
   if (count == 1) return std::nullopt;
-  if (count > 1) return RowError{"bad_prompt", "has " + found + "; give only one of them"};
-  return RowError{
+  if (count > 1) return RequestError{"bad_prompt", "has " + found + "; give only one of them"};
+  return RequestError{
       "missing_prompt",
       fmt::format("has no {}, messages or prompt_token_ids{}", rules.prompt_field,
                   row.empty() ? "; the object is empty"
@@ -189,12 +190,12 @@ std::string_view suggest_field(std::string_view name) {
   return best;
 }
 
-RowError wrong_type(std::string_view field, std::string_view expected, const Json& found) {
+RequestError wrong_type(std::string_view field, std::string_view expected, const Json& found) {
   return {"bad_parameter",
           fmt::format("{}: expected {}, found {}", field, expected, describe_json(found))};
 }
 
-RowError unknown_field(std::string_view name, std::string_view suggestion) {
+RequestError unknown_field(std::string_view name, std::string_view suggestion) {
   std::string message = fmt::format("unknown field {}", describe_json(std::string(name)));
   if (!suggestion.empty()) message += fmt::format("; did you mean {}?", suggestion);
   return {"unknown_field", std::move(message)};
@@ -210,80 +211,82 @@ std::optional<std::int64_t> as_integer(const Json& value) {
   return std::nullopt;
 }
 
-std::optional<RowError> set_sampling(const std::string& name, const Json& value, InputItem& item,
-                                     bool& known) {
+std::optional<RequestError> set_sampling(const std::string& name, const Json& value,
+                                         InputItem& item, bool& known) {
   try {
     known = set_parameter(item.sampling, name, nlohmann::json(value));
   } catch (const std::invalid_argument& error) {
     known = true;
-    return RowError{"bad_parameter", error.what()};
+    return RequestError{"bad_parameter", error.what()};
   }
   return std::nullopt;
 }
 
-std::optional<RowError> check_sampling(const RequestRules& rules, const InputItem& item) {
+std::optional<RequestError> check_sampling(const RequestRules& rules, const InputItem& item) {
   if (auto error = validate(item.sampling, rules.limits)) {
-    return RowError{"bad_parameter", std::move(*error)};
+    return RequestError{"bad_parameter", std::move(*error)};
   }
   return std::nullopt;
 }
 
-std::optional<RowError> note_unknown(const std::string& name, IgnoredFields& ignored) {
+std::optional<RequestError> note_unknown(const std::string& name, IgnoredFields& ignored) {
   if (const std::string_view known = suggest_field(name); !known.empty()) {
-    if (known == name) return RowError{"unknown_field", name + " has no meaning in this request"};
+    if (known == name)
+      return RequestError{"unknown_field", name + " has no meaning in this request"};
     return unknown_field(name, known);
   }
   if (ignored.count++ == 0) ignored.first = name;
   return std::nullopt;
 }
 
-std::optional<RowError> set_text_prompt(std::string text, const RequestRules& rules,
-                                        InputItem& item) {
-  if (text.empty()) return RowError{"empty_prompt", "the prompt is empty"};
+std::optional<RequestError> set_text_prompt(std::string text, const RequestRules& rules,
+                                            InputItem& item) {
+  if (text.empty()) return RequestError{"empty_prompt", "the prompt is empty"};
   if (rules.max_prompt_bytes > 0 && text.size() > rules.max_prompt_bytes) {
-    return RowError{"too_long",
-                    fmt::format("the prompt has {} bytes; more than {} cannot fit the context",
-                                text.size(), rules.max_prompt_bytes)};
+    return RequestError{"too_long",
+                        fmt::format("the prompt has {} bytes; more than {} cannot fit the context",
+                                    text.size(), rules.max_prompt_bytes)};
   }
   item.kind = PromptKind::kText;
   item.prompt = std::move(text);
   return std::nullopt;
 }
 
-std::optional<RowError> parse_prompt(const char* field, const Json& value,
-                                     const RequestRules& rules, InputItem& item) {
+std::optional<RequestError> parse_prompt(const char* field, const Json& value,
+                                         const RequestRules& rules, InputItem& item) {
   if (value.is_string()) return set_text_prompt(value.get<std::string>(), rules, item);
   if (value.is_array() && !value.empty() && !value.front().is_number()) {
-    return RowError{"bad_prompt",
-                    fmt::format("{}: a list of prompts; give each a line of its own", field)};
+    return RequestError{"bad_prompt",
+                        fmt::format("{}: a list of prompts; give each a line of its own", field)};
   }
   if (value.is_array()) return parse_prompt_ids(value, field, rules.limits, item);
   return wrong_type(field, "a string or an array of token ids", value);
 }
 
-std::optional<RowError> parse_model(const Json& value, const RequestRules& rules, InputItem& item) {
+std::optional<RequestError> parse_model(const Json& value, const RequestRules& rules,
+                                        InputItem& item) {
   if (!value.is_string()) return wrong_type("model", "a string", value);
   item.model = value.get<std::string>();
   const auto& names = rules.model_names;
   if (names.empty() || std::find(names.begin(), names.end(), item.model) != names.end()) {
     return std::nullopt;
   }
-  return RowError{"model_not_found", fmt::format("model: expected {}, found {}", names.front(),
-                                                 describe_json(item.model))};
+  return RequestError{"model_not_found", fmt::format("model: expected {}, found {}", names.front(),
+                                                     describe_json(item.model))};
 }
 
-std::optional<RowError> parse_id(const Json& row, const char* key, InputItem& item) {
+std::optional<RequestError> parse_id(const Json& row, const char* key, InputItem& item) {
   const auto it = row.find(key);
   if (it == row.end() || it->is_null()) return std::nullopt;
   const std::optional<std::int64_t> number = as_integer(*it);
   if (!number && !it->is_string()) {
-    return RowError{"bad_id", fmt::format("{}: expected a string or an integer, found {}", key,
-                                          describe_json(*it))};
+    return RequestError{"bad_id", fmt::format("{}: expected a string or an integer, found {}", key,
+                                              describe_json(*it))};
   }
   std::string id = number ? std::to_string(*number) : it->get<std::string>();
   constexpr std::size_t kMaxIdBytes = 1024;
   if (id.empty() || id.size() > kMaxIdBytes) {
-    return RowError{
+    return RequestError{
         "bad_id", fmt::format("{}: expected 1 to {} bytes, found {}", key, kMaxIdBytes, id.size())};
   }
   item.id = std::move(id);
@@ -292,10 +295,10 @@ std::optional<RowError> parse_id(const Json& row, const char* key, InputItem& it
   return std::nullopt;
 }
 
-std::optional<RowError> parse_request(const Json& row, const RequestRules& rules, InputItem& item,
-                                      IgnoredFields& ignored) {
+std::optional<RequestError> parse_request(const Json& row, const RequestRules& rules,
+                                          InputItem& item, IgnoredFields& ignored) {
   if (!row.is_object()) {
-    return RowError{"invalid_json", "expected an object, found " + describe_json(row)};
+    return RequestError{"invalid_json", "expected an object, found " + describe_json(row)};
   }
   if (auto error = parse_id(row, "id", item)) return error;
   item.sampling = rules.defaults;

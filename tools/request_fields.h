@@ -36,31 +36,32 @@ struct IgnoredFields {
 // One object of llmrun's JSONL: id, and one of prompt (text or token ids), text, messages,
 // prompt_token_ids; tools, chat_template_kwargs, metadata; any sampling parameter, also inside
 // "sampling_params".
-std::optional<RowError> parse_request(const nlohmann::ordered_json& row, const RequestRules& rules,
-                                      InputItem& item, IgnoredFields& ignored);
+std::optional<RequestError> parse_request(const nlohmann::ordered_json& row,
+                                          const RequestRules& rules, InputItem& item,
+                                          IgnoredFields& ignored);
 
 // The body of POST /v1/completions and of POST /v1/chat/completions, in OpenAI's words and with
 // vLLM's additional sampling parameters. What would be answered wrongly (stream, echo, suffix,
 // response_format, forced tools, images) is refused.
-std::optional<RowError> parse_completion_body(const nlohmann::ordered_json& body,
-                                              const RequestRules& rules, InputItem& item,
-                                              IgnoredFields& ignored);
-std::optional<RowError> parse_chat_body(const nlohmann::ordered_json& body,
-                                        const RequestRules& rules, InputItem& item,
-                                        IgnoredFields& ignored);
+std::optional<RequestError> parse_completion_body(const nlohmann::ordered_json& body,
+                                                  const RequestRules& rules, InputItem& item,
+                                                  IgnoredFields& ignored);
+std::optional<RequestError> parse_chat_body(const nlohmann::ordered_json& body,
+                                            const RequestRules& rules, InputItem& item,
+                                            IgnoredFields& ignored);
 
 // One line of an OpenAI batch file: custom_id, method, url, body.
-std::optional<RowError> parse_batch_row(const nlohmann::ordered_json& row,
-                                        const RequestRules& rules, InputItem& item,
-                                        IgnoredFields& ignored);
+std::optional<RequestError> parse_batch_row(const nlohmann::ordered_json& row,
+                                            const RequestRules& rules, InputItem& item,
+                                            IgnoredFields& ignored);
 
 // Takes the row's id from its string or integer field `key`, if it has one.
-std::optional<RowError> parse_id(const nlohmann::ordered_json& row, const char* key,
-                                 InputItem& item);
+std::optional<RequestError> parse_id(const nlohmann::ordered_json& row, const char* key,
+                                     InputItem& item);
 
 // A plain prompt: not empty, not longer than the rules allow.
-std::optional<RowError> set_text_prompt(std::string text, const RequestRules& rules,
-                                        InputItem& item);
+std::optional<RequestError> set_text_prompt(std::string text, const RequestRules& rules,
+                                            InputItem& item);
 
 // A known field that `name` is probably meant to be; empty when there is none.
 std::string_view suggest_field(std::string_view name);

@@ -157,10 +157,10 @@ void RequestReader::settle_id(InputItem& item) {
   if (!item.has_id || ids_.insert(row_key(item.id)).second) return;
   // The record has no id then: one id, one answer.
   item.has_id = false;
-  item.error = RowError{"duplicate_id",
-                        fmt::format("id {} was used before (rows without an id have their number, "
-                                    "from 0)",
-                                    describe_json(item.id))};
+  item.error = RequestError{
+      "duplicate_id", fmt::format("id {} was used before (rows without an id have their number, "
+                                  "from 0)",
+                                  describe_json(item.id))};
 }
 
 void RequestReader::check_model(InputItem& item) {
@@ -168,9 +168,9 @@ void RequestReader::check_model(InputItem& item) {
   if (batch_model_.empty()) batch_model_ = item.model;
   if (item.model == batch_model_) return;
   item.error =
-      RowError{"model_mismatch",
-               fmt::format("model: all lines must name the same one; expected {}, found {}",
-                           describe_json(batch_model_), describe_json(item.model))};
+      RequestError{"model_mismatch",
+                   fmt::format("model: all lines must name the same one; expected {}, found {}",
+                               describe_json(batch_model_), describe_json(item.model))};
 }
 
 void RequestReader::fail_without_rows() const {

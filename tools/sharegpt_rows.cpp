@@ -52,19 +52,19 @@ class ShareGptRows final : public RowReader {
   // Why the element is not a row; null when it is one, good or bad.
   const char* parse(const ArrayElement& element, InputItem& item) {
     if (!element.error.empty()) {
-      item.error = RowError{"invalid_json", element.error};
+      item.error = RequestError{"invalid_json", element.error};
       return nullptr;
     }
     if (element.too_long) {
-      item.error = RowError{"line_too_long",
-                            fmt::format("the conversation has {} bytes; at most {} are read",
-                                        element.length, options_.max_row_bytes)};
+      item.error = RequestError{"line_too_long",
+                                fmt::format("the conversation has {} bytes; at most {} are read",
+                                            element.length, options_.max_row_bytes)};
       return nullptr;
     }
     std::string reason;
     const auto row = try_parse_ordered_json(element.text, kShareGptJson, reason);
     if (!row) {
-      item.error = RowError{"invalid_json", std::move(reason)};
+      item.error = RequestError{"invalid_json", std::move(reason)};
       return nullptr;
     }
     if (!row->is_object()) return "not an object";
