@@ -68,7 +68,7 @@ struct AttentionParams {
   float scale = 1.0F;               // applied to q . k
   float logit_softcap = 0.0F;       // > 0: softcap * tanh(score / softcap)
   std::int32_t sliding_window = 0;  // > 0: a token sees itself and the window - 1 tokens before it
-  Tensor alibi_slopes;              // [Hq] f32 on the device, or empty
+  Tensor alibi_slopes = {};         // [Hq] f32 on the device, or empty
 };
 
 class Backend {

@@ -1,0 +1,281 @@
+#include "engine/backend/cpu/cpu_linear.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "engine/core/error.h"
+#include "engine/core/float16.h"
+#include "kernels/cpu/packing.h"
+
+namespace llmrun {
+namespace {
+
+using kernels::kPanelColumns;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return ceil_div(value, multiple) * multiple;
+}
+
+bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBf16;
+}
+
+float load_as_float(const Tensor& tensor, std::int64_t i) {
+  switch (tensor.dtype()) {
+    case DType::kF16: return f16_to_float(tensor.as<std::uint16_t>()[i]);
+    case DType::kBf16: return bf16_to_float(tensor.as<std::uint16_t>()[i]);
+    default: return tensor.as<float>()[i];
+  }
+}
+
+// splitmix64: one well-mixed word a counter. Source: Steele, Lea, Flood, OOPSLA 2014.
+std::uint64_t mix(std::uint64_t counter) {
+  std::uint64_t z = counter * 0x9e3779b97f4a7c15U;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31);
+}
+
+// Nearly normal with the given standard deviation, never 0: the sum of four uniform numbers.
+float random_value(std::uint64_t seed, std::uint64_t index, float stddev) {
+  const std::uint64_t word = mix(mix(seed + 1) + index);
+  const auto sum = static_cast<std::int32_t>((word & 0xffffU) + ((word >> 16) & 0xffffU) +
+                                             ((word >> 32) & 0xffffU) + (word >> 48));
+  constexpr float kUnit = 1.0F / 37837.0F;  // 1 / (65536 * sqrt(4 / 12))
+  const float centred = static_cast<float>(sum - 131070) + 0.5F;
+  return centred * kUnit * stddev;
+}
+
+}  // namespace
+
+CpuLinearWeight::CpuLinearWeight(std::int64_t num_rows, std::int64_t num_columns, DType dtype,
+                                 bool is_gate_up, bool has_bias)
+    : LinearWeight(num_rows, num_columns),
+      dtype_(dtype == DType::kBf16 ? DType::kBf16 : DType::kF32),
+      is_gate_up_(is_gate_up) {
+  LLMRUN_CHECK(num_rows > 0 && num_columns > 0 && is_float(dtype));
+  num_panels_ =
+      is_gate_up ? 2 * ceil_div(num_rows / 2, kPanelColumns) : ceil_div(num_rows, kPanelColumns);
+  padded_depth_ =
+      dtype_ == DType::kBf16 ? round_up(num_columns, kernels::kDepthAlignment) : num_columns;
+  panels_ = HostBuffer(static_cast<std::size_t>(num_panels_) * panel_bytes());
+  if (has_bias) {
+    const auto padded_rows = static_cast<std::size_t>(num_panels_ * kPanelColumns);
+    bias_ = HostBuffer(padded_rows * sizeof(float));
+    std::fill_n(bias_.as<float>(), padded_rows, 0.0F);
+  }
+}
+
+std::size_t CpuLinearWeight::panel_bytes() const {
+  return static_cast<std::size_t>(padded_depth_ * kPanelColumns) * dtype_bytes(dtype_);
+}
+
+void* CpuLinearWeight::panel(std::int64_t index) {
+  return panels_.as<std::byte>() + static_cast<std::size_t>(index) * panel_bytes();
+}
+
+const void* CpuLinearWeight::panel(std::int64_t index) const {
+  return panels_.as<std::byte>() + static_cast<std::size_t>(index) * panel_bytes();
+}
+
+std::int64_t CpuLinearWeight::row_at(std::int64_t panel, std::int64_t column) const {
+  if (!is_gate_up_) {
+    const std::int64_t row = panel * kPanelColumns + column;
+    return row < num_rows() ? row : -1;
+  }
+  const std::int64_t half = num_rows() / 2;  // gate rows, then up rows; their panels alternate
+  const std::int64_t row = panel / 2 * kPanelColumns + column;
+  return row < half ? panel % 2 * half + row : -1;
+}
+
+CpuLinear::CpuLinear(ThreadPool& pool, const kernels::CpuKernels& kernels, bool deterministic)
+    : pool_(pool), kernels_(kernels), deterministic_(deterministic) {
+  for (const kernels::LinearKernel* kernel :
+       {&kernels.linear_f32, &kernels.linear_bf16, &kernels.linear_bf16_few_rows}) {
+    scratch_stride_ = std::max(scratch_stride_, (kernel->scratch_bytes + 63) / 64 * 64);
+  }
+  scratch_ = HostBuffer(scratch_stride_ * static_cast<std::size_t>(pool.num_threads()));
+}
+
+std::unique_ptr<CpuLinearWeight> CpuLinear::pack(const LinearSource& source, DType dtype) {
+  return pack_rows(source.parts, source.biases, dtype, false);
+}
+
+std::unique_ptr<CpuLinearWeight> CpuLinear::pack_gate_up(const Tensor& gate, const Tensor& up,
+                                                         DType dtype) {
+  LLMRUN_CHECK(gate.rank() == 2 && up.rank() == 2 && gate.dim(0) == up.dim(0));
+  return pack_rows({gate, up}, {}, dtype, true);
+}
+
+std::unique_ptr<CpuLinearWeight> CpuLinear::pack_rows(const std::vector<Tensor>& parts,
+                                                      const std::vector<Tensor>& biases,
+                                                      DType dtype, bool is_gate_up) {
+  LLMRUN_CHECK(!parts.empty());
+  LLMRUN_CHECK(biases.empty() || biases.size() == parts.size());
+  const std::int64_t depth = parts[0].dim(1);
+  std::int64_t num_rows = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    LLMRUN_CHECK(parts[i].rank() == 2 && parts[i].dim(1) == depth && is_float(parts[i].dtype()));
+    LLMRUN_CHECK(parts[i].dtype() == parts[0].dtype());
+    LLMRUN_CHECK(biases.empty() || biases[i].num_elements() == parts[i].dim(0));
+    num_rows += parts[i].dim(0);
+  }
+  std::vector<const std::byte*> rows;
+  std::vector<float> bias;
+  rows.reserve(static_cast<std::size_t>(num_rows));
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t row_bytes = static_cast<std::size_t>(depth) * dtype_bytes(parts[i].dtype());
+    for (std::int64_t row = 0; row < parts[i].dim(0); ++row) {
+      rows.push_back(static_cast<const std::byte*>(parts[i].data()) +
+                     static_cast<std::size_t>(row) * row_bytes);
+      if (!biases.empty()) bias.push_back(load_as_float(biases[i], row));
+    }
+  }
+  auto weight =
+      std::make_unique<CpuLinearWeight>(num_rows, depth, dtype, is_gate_up, !biases.empty());
+  pool_.parallel_for(weight->num_panels(), [&](std::int64_t panel, std::int32_t) {
+    kernels::PanelRows source;
+    source.dtype = parts[0].dtype();
+    for (std::int64_t column = 0; column < kPanelColumns; ++column) {
+      const std::int64_t row = weight->row_at(panel, column);
+      if (row < 0) continue;
+      source.rows[column] = rows[static_cast<std::size_t>(row)];
+      if (!bias.empty()) {
+        weight->mutable_bias()[panel * kPanelColumns + column] =
+            bias[static_cast<std::size_t>(row)];
+      }
+    }
+    if (weight->dtype() == DType::kBf16) {
+      kernels::pack_panel_bf16(static_cast<std::uint16_t*>(weight->panel(panel)), source, depth,
+                               weight->padded_depth());
+    } else {
+      kernels::pack_panel_f32(static_cast<float*>(weight->panel(panel)), source, depth);
+    }
+  });
+  return weight;
+}
+
+std::unique_ptr<CpuLinearWeight> CpuLinear::make_random(std::int64_t num_rows,
+                                                        std::int64_t num_columns, DType dtype,
+                                                        bool is_gate_up, bool has_bias,
+                                                        float stddev, std::uint64_t seed) {
+  auto weight =
+      std::make_unique<CpuLinearWeight>(num_rows, num_columns, dtype, is_gate_up, has_bias);
+  std::vector<std::vector<float>> scratch(static_cast<std::size_t>(pool_.num_threads()));
+  pool_.parallel_for(weight->num_panels(), [&](std::int64_t panel, std::int32_t thread) {
+    std::vector<float>& values = scratch[static_cast<std::size_t>(thread)];
+    values.resize(static_cast<std::size_t>(kPanelColumns * num_columns));
+    kernels::PanelRows source;
+    for (std::int64_t column = 0; column < kPanelColumns; ++column) {
+      const std::int64_t row = weight->row_at(panel, column);
+      if (row < 0) continue;
+      float* to = values.data() + column * num_columns;
+      for (std::int64_t k = 0; k < num_columns; ++k) {
+        to[k] = random_value(seed, static_cast<std::uint64_t>(row * num_columns + k), stddev);
+      }
+      source.rows[column] = to;
+      if (has_bias) {
+        weight->mutable_bias()[panel * kPanelColumns + column] =
+            random_value(~seed, static_cast<std::uint64_t>(row), stddev);
+      }
+    }
+    if (weight->dtype() == DType::kBf16) {
+      kernels::pack_panel_bf16(static_cast<std::uint16_t*>(weight->panel(panel)), source,
+                               num_columns, weight->padded_depth());
+    } else {
+      kernels::pack_panel_f32(static_cast<float*>(weight->panel(panel)), source, num_columns);
+    }
+  });
+  return weight;
+}
+
+void CpuLinear::run(float* out, const float* x, std::int64_t num_rows,
+                    const CpuLinearWeight& weight, kernels::LinearEpilogue epilogue) {
+  if (num_rows == 0) return;
+  const kernels::LinearKernel& kernel = kernel_for(weight.dtype(), num_rows);
+  const bool is_silu = epilogue == kernels::LinearEpilogue::kSiluMul;
+  kernels::LinearArgs args;
+  args.activations = x;
+  args.activation_stride = weight.num_columns();
+  if (kernel.pack_activations != nullptr) {
+    pack_activations(kernel, x, num_rows, weight);
+    args.activations = activations_.data();
+  }
+  args.num_rows = num_rows;
+  args.weight = weight.panels();
+  args.num_columns = weight.num_rows();
+  args.depth = weight.padded_depth();
+  args.bias = weight.bias();
+  args.out = out;
+  args.out_columns = is_silu ? weight.num_rows() / 2 : weight.num_rows();
+  args.out_stride = args.out_columns;
+  args.epilogue = epilogue;
+  run_tasks(kernel, args, weight.num_panels());
+}
+
+void CpuLinear::read_row(float* out, const CpuLinearWeight& weight, std::int64_t row) const {
+  LLMRUN_CHECK(!weight.is_gate_up() && row >= 0 && row < weight.num_rows());
+  const void* panel = weight.panel(row / kPanelColumns);
+  const std::int64_t column = row % kPanelColumns;
+  if (weight.dtype() == DType::kBf16) {
+    kernels::unpack_row_bf16(out, static_cast<const std::uint16_t*>(panel), column,
+                             weight.num_columns());
+  } else {
+    kernels::unpack_row_f32(out, static_cast<const float*>(panel), column, weight.num_columns());
+  }
+}
+
+const kernels::LinearKernel& CpuLinear::kernel_for(DType dtype, std::int64_t num_rows) const {
+  if (dtype == DType::kF32) return kernels_.linear_f32;
+  if (num_rows < kernels::CpuKernels::kFewRows && !deterministic_) {
+    return kernels_.linear_bf16_few_rows;
+  }
+  return kernels_.linear_bf16;
+}
+
+void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const float* x,
+                                 std::int64_t num_rows, const CpuLinearWeight& weight) {
+  // Below this many elements waking the other threads costs more than they save.
+  constexpr std::int64_t kElementsPerTask = 16384;
+  const std::int64_t depth = weight.num_columns();
+  activations_.reserve(kernel.activation_bytes(num_rows, weight.padded_depth()));
+  const std::int64_t grain =
+      round_up(std::max<std::int64_t>(kElementsPerTask / depth, 1), kernel.row_multiple);
+  pool_.parallel_ranges(num_rows, grain, [&](std::int64_t begin, std::int64_t end, std::int32_t) {
+    kernel.pack_activations(activations_.data(), x, depth, begin, end, depth,
+                            weight.padded_depth());
+  });
+}
+
+// Cuts the output into rectangles: along the panels first, since each panel's weights are then read
+// once, and along the rows only when the panels do not keep all threads busy.
+void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
+                          std::int64_t num_panels) {
+  constexpr std::int64_t kTasksPerThread = 8;  // what a thread that is held up can leave to others
+  constexpr std::int64_t kMinRowsPerTask =
+      96;  // fewer rows do not pay for reading the weights again
+  const std::int64_t wanted = kTasksPerThread * pool_.num_threads();
+  const std::int64_t unit = std::max<std::int64_t>(kernel.panel_multiple, 2);
+  const std::int64_t panels_per_task = round_up(ceil_div(num_panels, wanted), unit);
+  const std::int64_t panel_tasks = ceil_div(num_panels, panels_per_task);
+  const std::int64_t row_parts =
+      std::clamp<std::int64_t>(args.num_rows / kMinRowsPerTask, 1, ceil_div(wanted, panel_tasks));
+  const std::int64_t rows_per_task =
+      round_up(ceil_div(args.num_rows, row_parts), kernel.row_multiple);
+  const std::int64_t row_tasks = ceil_div(args.num_rows, rows_per_task);
+  pool_.parallel_for(panel_tasks * row_tasks, [&](std::int64_t task, std::int32_t thread) {
+    kernels::LinearRange range;
+    range.panel_begin = task / row_tasks * panels_per_task;
+    range.panel_end = std::min(range.panel_begin + panels_per_task, num_panels);
+    range.row_begin = task % row_tasks * rows_per_task;
+    range.row_end = std::min(range.row_begin + rows_per_task, args.num_rows);
+    kernel.run(args, range,
+               scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_);
+  });
+}
+
+}  // namespace llmrun

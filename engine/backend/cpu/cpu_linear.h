@@ -1,0 +1,83 @@
+// Weight matrices in packed form, and the linear layers that use them, over a thread pool.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/cpu_memory.h"
+#include "engine/core/thread_pool.h"
+#include "kernels/cpu/cpu_kernels.h"
+
+namespace llmrun {
+
+// A weight packed into panels (kernels/cpu/linear.h), stored as bf16 or float32.
+class CpuLinearWeight final : public LinearWeight {
+ public:
+  CpuLinearWeight(std::int64_t num_rows, std::int64_t num_columns, DType dtype, bool is_gate_up,
+                  bool has_bias);
+
+  std::size_t num_bytes() const override { return panels_.num_bytes() + bias_.num_bytes(); }
+  DType dtype() const { return dtype_; }
+  bool is_gate_up() const { return is_gate_up_; }
+  std::int64_t num_panels() const { return num_panels_; }
+  std::int64_t padded_depth() const { return padded_depth_; }
+  const void* panels() const { return panels_.data(); }
+  const float* bias() const { return bias_.as<float>(); }
+
+  void* panel(std::int64_t index);
+  const void* panel(std::int64_t index) const;
+  float* mutable_bias() { return bias_.as<float>(); }  // num_panels() * 16, padding included
+  // Row of the weight that is column `column` of panel `panel`, or -1 for padding.
+  std::int64_t row_at(std::int64_t panel, std::int64_t column) const;
+
+ private:
+  std::size_t panel_bytes() const;
+
+  DType dtype_;
+  bool is_gate_up_;
+  std::int64_t num_panels_;
+  std::int64_t padded_depth_;
+  HostBuffer panels_;
+  HostBuffer bias_;
+};
+
+class CpuLinear {
+ public:
+  // `deterministic`: one kernel whatever the number of rows. It matters on AMX only; the other
+  // kernels give a row the same bits in any batch anyway.
+  CpuLinear(ThreadPool& pool, const kernels::CpuKernels& kernels, bool deterministic);
+
+  std::unique_ptr<CpuLinearWeight> pack(const LinearSource& source, DType dtype);
+  std::unique_ptr<CpuLinearWeight> pack_gate_up(const Tensor& gate, const Tensor& up, DType dtype);
+  // Element (n, k) depends on (seed, n, k) only: the same matrix in every dtype and layout.
+  std::unique_ptr<CpuLinearWeight> make_random(std::int64_t num_rows, std::int64_t num_columns,
+                                               DType dtype, bool is_gate_up, bool has_bias,
+                                               float stddev, std::uint64_t seed);
+
+  // out [M, N] (or [M, N / 2] for kSiluMul), x [M, K], both float32 and contiguous.
+  void run(float* out, const float* x, std::int64_t num_rows, const CpuLinearWeight& weight,
+           kernels::LinearEpilogue epilogue);
+  // out [K] = row `row` of the weight.
+  void read_row(float* out, const CpuLinearWeight& weight, std::int64_t row) const;
+
+ private:
+  std::unique_ptr<CpuLinearWeight> pack_rows(const std::vector<Tensor>& parts,
+                                             const std::vector<Tensor>& biases, DType dtype,
+                                             bool is_gate_up);
+  const kernels::LinearKernel& kernel_for(DType dtype, std::int64_t num_rows) const;
+  void pack_activations(const kernels::LinearKernel& kernel, const float* x, std::int64_t num_rows,
+                        const CpuLinearWeight& weight);
+  void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
+                 std::int64_t num_panels);
+
+  ThreadPool& pool_;
+  const kernels::CpuKernels& kernels_;
+  bool deterministic_;
+  HostBuffer activations_;
+  HostBuffer scratch_;  // scratch_stride_ bytes a thread
+  std::size_t scratch_stride_ = 0;
+};
+
+}  // namespace llmrun

@@ -1,0 +1,20 @@
+// What this machine can do at most, measured: the limits that reports compare with.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/core/cpu_info.h"
+
+namespace llmrun {
+
+struct CpuPeaks {
+  double read_bytes_per_s = 0;  // all threads read a buffer several times the last-level cache
+  double f32_flops_per_s = 0;   // multiply-adds in registers, all threads
+  double bf16_flops_per_s = 0;  // the same with bf16 products (AMX tiles, vdpbf16ps), else as f32
+};
+
+// Takes about `seconds`; each figure is the median of several passes over that time. Allocates
+// min(8 x last-level cache, 1 GiB, a quarter of the available memory), at least 64 MiB.
+CpuPeaks measure_cpu_peaks(std::int32_t num_threads, CpuIsa isa, double seconds = 1.0);
+
+}  // namespace llmrun
