@@ -302,8 +302,8 @@ TEST_CASE("planted faults are found") {
 }
 
 TEST_CASE("a random key changes nothing but the hash") {
-  KvCacheManager manager({.num_blocks = 20, .block_size = 2, .enable_prefix_caching = true,
-                          .hash_key = std::nullopt});
+  KvCacheManager manager(
+      {.num_blocks = 20, .block_size = 2, .enable_prefix_caching = true, .hash_key = std::nullopt});
   BlockTable table;
   compute(manager, table, count_from(1, 9));
   BlockTable other;

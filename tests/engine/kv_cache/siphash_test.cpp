@@ -19,8 +19,10 @@ constexpr Hash128 kKey = {0x0706050403020100U, 0x0f0e0d0c0b0a0908U};
 
 TEST_CASE("SipHash-2-4-128 equals OpenSSL's and the reference implementation's") {
   CHECK(hash_words(kKey, {}) == Hash128{0xE6A825BA047F81A3U, 0x930255C71472F66DU});
-  CHECK(hash_words(kKey, {0x0706050403020100U}) == Hash128{0x61F55862BAA9623BU, 0xB49714F364E2830FU});
-  CHECK(hash_words(kKey, {0x0706050403020100U, 0x0f0e0d0c0b0a0908U}) == Hash128{0xBB54B067CAA4E26EU, 0x77052385BF1533FDU});
+  CHECK(hash_words(kKey, {0x0706050403020100U}) ==
+        Hash128{0x61F55862BAA9623BU, 0xB49714F364E2830FU});
+  CHECK(hash_words(kKey, {0x0706050403020100U, 0x0f0e0d0c0b0a0908U}) ==
+        Hash128{0xBB54B067CAA4E26EU, 0x77052385BF1533FDU});
 }
 
 TEST_CASE("every bit of key and message reaches both halves of the hash") {
