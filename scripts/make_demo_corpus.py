@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from demo_corpus.chat import conversation
+from demo_corpus.chat import conversation, problem_turn
 from demo_corpus.draw import Draw
 from demo_corpus.split import (
     KIND_NAMES,
@@ -63,58 +63,63 @@ def problem_record(problem: Problem) -> dict:
 
 
 def sharegpt_record(number: int, draw: Draw) -> dict:
-    turns = conversation(draw, training_problem)
+    """Every second conversation has a word problem, so that lengths differ as in real chats."""
+    if number % 2:
+        turns = [problem_turn(draw, training_problem), *conversation(draw, training_problem)]
+    else:
+        turns = conversation(draw, training_problem)
     said = [
-        message
-        for user, model in turns
-        for message in ({"from": "human", "value": user}, {"from": "gpt", "value": model})
+        {"from": speaker, "value": text}
+        for turn in turns
+        for speaker, text in zip(("human", "gpt"), turn, strict=True)
     ]
     return {"id": f"demo-{number}", "conversations": said}
+
+
+def chat(*said: str, system: str = "") -> list[dict]:
+    """The messages of a chat: user, assistant, user, ..."""
+    messages = [{"role": "system", "content": system}] if system else []
+    for index, text in enumerate(said):
+        messages.append({"role": "assistant" if index % 2 else "user", "content": text})
+    return messages
 
 
 def sample_prompts() -> list[dict]:
     """Two dozen requests that show what an input line may hold."""
     draw = Draw("sample prompts")
 
-    def problem(kind: str) -> str:
+    def question(kind: str) -> str:
         return draw_problem(draw, held_out=True, kind=kind).question
 
-    def user(*said: str) -> list[dict]:
-        """Turns of a chat: user, assistant, user, ..."""
-        return [
-            {"role": "user" if index % 2 == 0 else "assistant", "content": text}
-            for index, text in enumerate(said)
-        ]
+    def prompt(kind: str) -> str:
+        return as_prompt(question(kind))
 
+    greedy = {"temperature": 0, "max_tokens": 256}
     solved = training_problem(draw)
-    few_shot = f"{as_prompt(solved.question)} {solved.answer}\n\n{as_prompt(problem('reading'))}"
+    example = f"{as_prompt(solved.question)} {solved.answer}\n\n"
     return [
-        {"id": "change", "prompt": as_prompt(problem("purchase_change"))},
-        {"id": "orchard", "prompt": as_prompt(problem("orchard"))},
-        {"id": "speed", "prompt": as_prompt(problem("speed_distance")), "max_tokens": 200},
-        {"id": "ages", "prompt": as_prompt(problem("ages")), "temperature": 0},
-        {"id": "ledger", "prompt": as_prompt(problem("long_ledger")), "max_tokens": 400},
+        {"id": "change", "prompt": prompt("purchase_change"), **greedy},
+        {"id": "orchard", "prompt": prompt("orchard"), **greedy},
+        {"id": "speed", "prompt": prompt("speed_distance"), **greedy},
+        {"id": "ages", "prompt": prompt("ages"), **greedy},
+        {"id": "ledger", "prompt": prompt("long_ledger"), "temperature": 0, "max_tokens": 512},
         {
             "id": "big-product",
-            "prompt": as_prompt(problem("bulk_order")),
+            "prompt": prompt("bulk_order"),
             "n": 4,
             "temperature": 0.8,
             "seed": 7,
+            "max_tokens": 128,
         },
-        {"id": "few-shot", "prompt": few_shot, "stop": ["\n\n", "Question:"]},
-        {"id": "first-line", "prompt": as_prompt(problem("weekly_pay")), "stop": "\n"},
-        {
-            "id": "logprobs",
-            "prompt": as_prompt(problem("egg_farm")),
-            "logprobs": 3,
-            "max_tokens": 16,
-        },
+        {"id": "few-shot", "prompt": example + prompt("reading"), "stop": ["\n\n"], **greedy},
+        {"id": "first-step", "prompt": prompt("weekly_pay"), "stop": "\n", **greedy},
+        {"id": "log-probabilities", "prompt": prompt("egg_farm"), "logprobs": 3, **greedy},
         {
             "id": "story",
             "prompt": "Once upon a time, there was a little",
             "temperature": 0.7,
             "seed": 11,
-            "max_tokens": 160,
+            "max_tokens": 200,
         },
         {
             "id": "two-stories",
@@ -123,57 +128,60 @@ def sample_prompts() -> list[dict]:
             "temperature": 0.9,
             "top_p": 0.95,
             "seed": 5,
-            "max_tokens": 160,
+            "max_tokens": 200,
         },
-        {"id": "hello", "messages": user("Hello!")},
-        {"id": "who", "messages": user("Who are you?")},
-        {"id": "capital", "messages": user("What is the capital of France?")},
-        {"id": "opposites", "messages": user("What is the opposite of loud?")},
+        {"id": "capital-plain", "prompt": "The capital of France is", "stop": ".", **greedy},
+        {
+            "id": "introduction",
+            "prompt": "Hello, my name is",
+            "temperature": 1.0,
+            "min_p": 0.05,
+            "seed": 1,
+            "max_tokens": 80,
+        },
+        {"id": "hello", "messages": chat("Hello!"), **greedy},
+        {"id": "who", "messages": chat("Who are you?"), **greedy},
+        {"id": "capital", "messages": chat("What is the capital of Japan?"), **greedy},
         {
             "id": "river",
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant."},
-                *user("What is a river?"),
-            ],
+            "messages": chat("What is a river?", system="You are a helpful assistant."),
+            **greedy,
         },
-        {"id": "kitten", "messages": user("What do you call a baby cat?"), "temperature": 0},
         {
             "id": "fruits",
-            "messages": user("Name three fruits."),
+            "messages": chat("Name three fruits."),
             "n": 3,
             "temperature": 1.0,
             "seed": 42,
+            "max_tokens": 40,
         },
-        {"id": "greeting-in-japanese", "messages": user("How do you say hello in Japanese?")},
+        {"id": "japanese", "messages": chat("How do you say hello in Japanese?"), **greedy},
         {
             "id": "name",
-            "messages": user(
+            "messages": chat(
                 "Hello, my name is Nora.",
                 "Hello Nora, nice to meet you! How can I help you?",
                 "What is my name?",
             ),
+            **greedy,
         },
-        {"id": "sum", "messages": user("What is 47 plus 38?"), "max_tokens": 20},
+        {"id": "sum", "messages": chat("What is 47 plus 38?"), "temperature": 0, "max_tokens": 20},
         {
             "id": "tutor",
-            "messages": [
-                {"role": "system", "content": "You are a patient math teacher. Show your steps."},
-                *user(problem("discount")),
-            ],
+            "messages": chat(
+                question("discount"), system="You are a patient math teacher. Show your steps."
+            ),
+            **greedy,
         },
         {
             "id": "bedtime",
-            "messages": user("Tell me a short story about a penguin."),
+            "messages": chat("Tell me a short story about a penguin."),
             "temperature": 0.8,
             "top_k": 20,
             "seed": 3,
             "max_tokens": 200,
         },
-        {
-            "id": "sharing",
-            "messages": user("Please solve this problem. " + problem("sharing")),
-            "temperature": 0,
-        },
+        {"id": "poem", "messages": chat("Write a poem about the sea."), **greedy},
     ]
 
 
