@@ -59,7 +59,7 @@ struct ModelLoadOptions {
   std::uint64_t seed = 0;          // of dummy weights
   std::int64_t max_positions = 0;  // longest context that will be used; 0: the model's
   bool allow_symlinks = false;     // see Checkpoint::Options
-  LoadProgress progress;
+  LoadProgress progress{};
 };
 
 struct LoadedModel {

@@ -52,9 +52,9 @@ bool is_hub_component(std::string_view text) {
          std::all_of(text.begin(), text.end(), allowed);
 }
 
-std::optional<HubName> parse_hub_name(const std::string& model, const std::string& revision) {
+std::optional<HubName> parse_hub_name(const std::string& model) {
   const std::size_t at = model.find('@');
-  HubName name{.id = model.substr(0, at), .revision = revision.empty() ? "main" : revision};
+  HubName name{.id = model.substr(0, at), .revision = "main"};
   if (at != model.npos) name.revision = model.substr(at + 1);
   const std::size_t slash = name.id.find('/');
   const bool is_valid = slash == name.id.npos
@@ -120,8 +120,7 @@ std::string ModelLocation::shape_name() const {
   return is_shape() ? name.substr(kShapePrefix.size()) : std::string();
 }
 
-ModelLocation find_model(const std::string& model, const std::string& revision,
-                         const ModelCaches& caches) {
+ModelLocation find_model(const std::string& model, const ModelCaches& caches) {
   if (model.starts_with(kShapePrefix)) return {.name = model, .folder = {}};
   std::error_code ignored;
   if (fs::is_directory(model, ignored)) {
@@ -130,7 +129,7 @@ ModelLocation find_model(const std::string& model, const std::string& revision,
         ErrorKind::kModel,
         fmt::format("{}: no config.json; expected the folder of a Hugging Face checkpoint", model));
   }
-  const std::optional<HubName> name = parse_hub_name(model, revision);
+  const std::optional<HubName> name = parse_hub_name(model);
   if (!name) {
     throw Error(
         ErrorKind::kModel,

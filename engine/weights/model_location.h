@@ -26,8 +26,9 @@ struct ModelLocation {
   std::string shape_name() const;
 };
 
-// Finds `model`: "shape:NAME", a folder, "ORG/NAME" or "ORG/NAME@REVISION". Throws Error(kModel)
-// that lists the places searched and the command that downloads the model.
+// Finds `model`: "shape:NAME", a folder, "ORG/NAME" or "ORG/NAME@REVISION", where the revision is a
+// branch, tag or commit; main if there is none. Throws Error(kModel) that lists the places searched
+// and the command that downloads the model.
 ModelLocation find_model(const std::string& model, const ModelCaches& caches);
 
 // The real path of file `name` of a model folder, or an empty path when there is none. Symbolic

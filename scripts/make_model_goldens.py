@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Makes the tiny checkpoints and golden files of tests/data/models/ with Hugging Face transformers.
+
+    python3 scripts/make_model_goldens.py tests/data/models
+
+Each folder is a complete checkpoint with random weights and golden.json: for prompts of several
+lengths, what transformers computes in float32 (weights widened, attention in plain PyTorch):
+the log-probability of every next prompt token, the likeliest token at every position, and the
+greedy continuation. Seeds are searched until no decision is closer than MIN_MARGIN, so that an
+equal answer does not hang on rounding.
+
+bfloat16_error is how far transformers itself is off in bfloat16: the yardstick for ours.
+rope.json holds inverse frequencies and table rows of every kind of rotary scaling.
+
+Needs torch, transformers and safetensors. Not run by CI.
+"""
+
+import copy
+import json
+import pathlib
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (AutoModelForCausalLM, LlamaConfig, MistralConfig,
+                          Qwen2Config)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+PROMPT_LENGTHS = [1, 2, 15, 16, 17, 33, 130]
+NUM_GREEDY = 24
+MIN_MARGIN = 2e-3  # between the two greatest logits wherever an id is compared
+VOCAB = 263
+
+SMALL = dict(vocab_size=VOCAB, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
+             rms_norm_eps=1e-5)
+
+# name: (configuration, dtype of the files, number of files, config.json in the old spelling)
+MODELS = {
+    "llama_gqa": (LlamaConfig(
+        hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, **SMALL), torch.bfloat16, 2, True),
+    "llama_bias": (LlamaConfig(
+        hidden_size=36, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=20, attention_bias=True, tie_word_embeddings=True,
+        **SMALL), torch.float32, 1, False),
+    "llama3_rope": (LlamaConfig(
+        hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=3, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="llama3", rope_theta=500000.0, factor=8.0,
+                             low_freq_factor=1.0, high_freq_factor=4.0,
+                             original_max_position_embeddings=64),
+        **{**SMALL, "eos_token_id": [2, 3]}), torch.float16, 1, False),
+    "llama_linear": (LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=4.0), **SMALL),
+        torch.bfloat16, 1, True),
+    "mistral_window": (MistralConfig(
+        hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, sliding_window=11, tie_word_embeddings=True, **SMALL),
+        torch.bfloat16, 1, False),
+    "qwen2_tied": (Qwen2Config(
+        hidden_size=64, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=1, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="default", rope_theta=1000000.0), **SMALL),
+        torch.bfloat16, 1, True),
+    "qwen2_yarn": (Qwen2Config(
+        hidden_size=48, intermediate_size=56, num_hidden_layers=3, num_attention_heads=6,
+        num_key_value_heads=2, use_sliding_window=True, sliding_window=24, max_window_layers=1,
+        rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0,
+                             original_max_position_embeddings=64),
+        **SMALL), torch.bfloat16, 1, False),
+}
+
+
+def randomize(model, seed, dtype):
+    """Weights large enough that heads attend to something and logits differ."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                value = 1.0 + 0.2 * noise
+            elif name.endswith("bias"):
+                value = 0.3 * noise
+            elif "embed_tokens" in name or "lm_head" in name:
+                value = 0.35 * noise
+            else:
+                value = 1.2 * noise / parameter.shape[-1] ** 0.5
+            parameter.copy_(value.to(dtype).float())
+
+
+def evaluate(model, prompts):
+    """Golden entries, and the smallest margin of any decision."""
+    margin = float("inf")
+    entries = []
+
+    def best(logits):
+        nonlocal margin
+        top = torch.topk(logits, 2)
+        margin = min(margin, (top.values[0] - top.values[1]).item())
+        return top.indices[0].item()
+
+    for prompt in prompts:
+        logits = model(torch.tensor([prompt])).logits[0]
+        logprobs = torch.log_softmax(logits.double(), dim=-1)
+        entry = {
+            "prompt": prompt,
+            "next_logprobs": [round(logprobs[i, prompt[i + 1]].item(), 6)
+                              for i in range(len(prompt) - 1)],
+            "top_ids": [best(row) for row in logits],
+        }
+        ids = list(prompt)
+        for _ in range(NUM_GREEDY):
+            ids.append(best(model(torch.tensor([ids])).logits[0, -1]))
+        entry["greedy_ids"] = ids[len(prompt):]
+        entries.append(entry)
+    return entries, margin
+
+
+def bfloat16_error(model, prompts):
+    """How far transformers in bfloat16 is from transformers in float32, over all positions."""
+    rounded = copy.deepcopy(model).to(torch.bfloat16)
+    divergences, differences = [], []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        exact = torch.log_softmax(model(ids).logits[0].double(), dim=-1)
+        found = torch.log_softmax(rounded(ids).logits[0].double(), dim=-1)
+        divergences.append((exact.exp() * (exact - found)).sum(dim=-1))
+        top = torch.topk(exact, 20).indices
+        differences.append((exact - found).gather(-1, top).abs().amax(dim=-1))
+    return {"mean_kl": torch.cat(divergences).mean().item(),
+            "max_logprob_difference": torch.cat(differences).max().item()}
+
+
+def write_in_old_spelling(folder):
+    """config.json as transformers 4 wrote it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    config["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    config["torch_dtype"] = config.pop("dtype")
+    if config["model_type"] == "qwen2":
+        del config["architectures"]  # then model_type says what it is
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def save(model, folder, dtype, num_files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    model.config.dtype = dtype
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    tensors = {name: parameter.detach().to(dtype).contiguous()
+               for name, parameter in model.named_parameters()}
+    if num_files == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    weight_map = {}
+    names = sorted(tensors)
+    for i in range(num_files):
+        part = {name: tensors[name] for name in names[i::num_files]}
+        file = f"model-{i + 1:05d}-of-{num_files:05d}.safetensors"
+        save_file(part, folder / file, metadata={"format": "pt"})
+        weight_map.update({name: file for name in part})
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def make_model(name, folder):
+    config, dtype, num_files, old_spelling = MODELS[name]
+    config._attn_implementation = "eager"
+    prompt_generator = torch.Generator().manual_seed(len(name))
+    prompts = [torch.randint(4, VOCAB, (n,), generator=prompt_generator).tolist()
+               for n in PROMPT_LENGTHS]
+    for seed in range(100):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        randomize(model, seed, dtype)
+        entries, margin = evaluate(model, prompts)
+        if margin > MIN_MARGIN:
+            break
+    else:
+        sys.exit(f"{name}: no seed with a margin above {MIN_MARGIN}")
+    save(model, folder, dtype, num_files)
+    if old_spelling:
+        write_in_old_spelling(folder)
+    golden = {"num_parameters": model.num_parameters(), "prompts": entries,
+              "bfloat16_error": bfloat16_error(model, prompts)}
+    (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    # What is on disk is what was evaluated.
+    for file in folder.glob("*.safetensors"):
+        for key, value in load_file(file).items():
+            assert torch.equal(value.float(), model.get_parameter(key)), key
+    print(f"{name}: seed {seed}, margin {margin:.2e}, {model.num_parameters()} parameters")
+
+
+ROPES = {
+    "default": dict(rope_type="default", rope_theta=500000.0),
+    "linear": dict(rope_type="linear", rope_theta=10000.0, factor=8.0),
+    "llama3": dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
+                   high_freq_factor=4.0, original_max_position_embeddings=8192),
+    "yarn": dict(rope_type="yarn", rope_theta=1000000.0, factor=4.0,
+                 original_max_position_embeddings=32768),
+    "yarn_tuned": dict(rope_type="yarn", rope_theta=10000.0, factor=16.0, beta_fast=24.0,
+                       beta_slow=2.0, truncate=False, mscale=0.7, mscale_all_dim=0.3,
+                       original_max_position_embeddings=4096),
+}
+
+
+def make_ropes(path):
+    head_dim = 128
+    positions = [1, 1000, 131071]
+    cases = []
+    for name, parameters in ROPES.items():
+        config = LlamaConfig(hidden_size=256, num_attention_heads=2, head_dim=head_dim,
+                             max_position_embeddings=131072, rope_parameters=dict(parameters))
+        if name == "default":
+            exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+            inv_freq, scale = 1.0 / (parameters["rope_theta"] ** exponents), 1.0
+        else:
+            inv_freq, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, "cpu")
+        angles = torch.tensor(positions).float()[:, None] * inv_freq[None, :]
+        table = torch.cat([angles.cos() * scale, angles.sin() * scale], dim=1)
+        cases.append({
+            "name": name,
+            "config": {**{k: v for k, v in config.to_dict().items()
+                          if k in ("hidden_size", "intermediate_size", "num_hidden_layers",
+                                   "num_attention_heads", "num_key_value_heads", "head_dim",
+                                   "vocab_size", "max_position_embeddings", "rms_norm_eps")},
+                       "architectures": ["LlamaForCausalLM"], "rope_parameters": parameters},
+            "inverse_frequencies": [float(f"{x:.9g}") for x in inv_freq.tolist()],
+            "positions": positions,
+            "table": [[float(f"{x:.7g}") for x in row] for row in table.tolist()],
+        })
+    path.write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    root = pathlib.Path(sys.argv[1])
+    for name in MODELS:
+        make_model(name, root / name)
+    make_ropes(root / "rope.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+// Every architecture against Hugging Face transformers: scripts/make_model_goldens.py.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/core/cpu_info.h"
+#include "engine/core/file.h"
+#include "engine/core/json.h"
+#include "engine/models/model_registry.h"
+#include "tests/support/model_driver.h"
+#include "tests/support/reference_backend.h"
+
+namespace llmrun {
+namespace {
+
+using testing::argmax;
+using testing::logprob_of;
+using testing::ModelDriver;
+using testing::ReferenceBackend;
+using Rows = ModelDriver::Rows;
+
+constexpr double kTolerance = 1e-4;  // of log-probabilities, everything in float32
+
+const std::vector<std::string> kModels = {"llama_gqa",     "llama_bias", "llama3_rope",
+                                          "llama_linear",  "qwen2_tied", "qwen2_yarn",
+                                          "mistral_window"};
+
+struct GoldenPrompt {
+  std::vector<TokenId> prompt;
+  std::vector<double> next_logprobs;  // of prompt[1 ..]
+  std::vector<TokenId> top_ids;       // after each prompt token
+  std::vector<TokenId> greedy_ids;
+};
+
+struct Golden {
+  std::int64_t num_parameters = 0;
+  std::vector<GoldenPrompt> prompts;
+  // Of transformers in bfloat16 against transformers in float32.
+  double mean_kl = 0;
+  double max_logprob_difference = 0;  // over the 20 likeliest tokens
+};
+
+ModelLocation location_of(const std::string& name) {
+  const std::string folder = std::string(LLMRUN_SOURCE_DIR) + "/tests/data/models/" + name;
+  return find_model(folder, {});
+}
+
+Golden read_golden(const std::string& name) {
+  const auto path = location_of(name).folder / "golden.json";
+  const nlohmann::json json =
+      parse_json(read_file(path, 1 << 20, ErrorKind::kInput), path.string());
+  Golden golden;
+  golden.num_parameters = json.at("num_parameters").get<std::int64_t>();
+  golden.mean_kl = json.at("bfloat16_error").at("mean_kl").get<double>();
+  golden.max_logprob_difference =
+      json.at("bfloat16_error").at("max_logprob_difference").get<double>();
+  for (const nlohmann::json& entry : json.at("prompts")) {
+    golden.prompts.push_back({entry.at("prompt").get<std::vector<TokenId>>(),
+                              entry.at("next_logprobs").get<std::vector<double>>(),
+                              entry.at("top_ids").get<std::vector<TokenId>>(),
+                              entry.at("greedy_ids").get<std::vector<TokenId>>()});
+  }
+  return golden;
+}
+
+struct NamedBackend {
+  std::string name;
+  std::unique_ptr<Backend> backend;
+};
+
+// The reference, and the CPU backend with every instruction set of this machine.
+std::vector<NamedBackend> make_backends() {
+  std::vector<NamedBackend> backends;
+  backends.push_back({"reference", std::make_unique<ReferenceBackend>()});
+  for (const CpuIsa isa : supported_cpu_isas()) {
+    CpuBackendOptions options;
+    options.num_threads = 2;
+    options.isa = isa;
+    backends.push_back({to_string(isa), make_cpu_backend(options)});
+  }
+  return backends;
+}
+
+std::unique_ptr<CausalLm> load(const std::string& name, Backend& backend) {
+  return load_model(location_of(name), backend, {.dtype = "float32"}).model;
+}
+
+// Calls check(golden, backend, model) for each model on each backend, weights in float32.
+template <typename Check>
+void for_each_model(const Check& check) {
+  for (const NamedBackend& named : make_backends()) {
+    CAPTURE(named.name);
+    for (const std::string& name : kModels) {
+      CAPTURE(name);
+      const auto model = load(name, *named.backend);
+      check(read_golden(name), *named.backend, *model);
+    }
+  }
+}
+
+// Compares the logits after prompt positions [begin, begin + rows.size()) with the golden ones.
+void check_rows(const GoldenPrompt& golden, std::size_t begin,
+                std::span<const std::vector<float>> rows) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t position = begin + i;
+    CAPTURE(golden.prompt.size());
+    CAPTURE(position);
+    CHECK(argmax(rows[i]) == golden.top_ids[position]);
+    if (position + 1 == golden.prompt.size()) continue;
+    const double logprob = logprob_of(rows[i], golden.prompt[position + 1]);
+    CHECK(std::abs(logprob - golden.next_logprobs[position]) < kTolerance);
+  }
+}
+
+TEST_CASE("one sequence at a time: prompt log-probabilities and greedy continuation") {
+  for_each_model([](const Golden& golden, Backend& backend, CausalLm& model) {
+    ModelDriver driver(backend, model, {});
+    for (const GoldenPrompt& expected : golden.prompts) {
+      ModelDriver::Sequence sequence{.tokens = expected.prompt};
+      const auto length = static_cast<std::int64_t>(expected.prompt.size());
+      auto rows = driver.step({{{&sequence, length, Rows::kAll}}});
+      REQUIRE(rows.size() == expected.prompt.size());
+      check_rows(expected, 0, rows);
+      std::vector<TokenId> generated;
+      while (true) {
+        generated.push_back(argmax(rows.back()));
+        if (generated.size() == expected.greedy_ids.size()) break;
+        sequence.tokens.push_back(generated.back());
+        rows = driver.step({{{&sequence, 1, Rows::kLast}}});
+      }
+      CHECK(generated == expected.greedy_ids);
+      driver.release(sequence);
+    }
+  });
+}
+
+TEST_CASE("all sequences together, ragged, prompts beside decodes") {
+  for_each_model([](const Golden& golden, Backend& backend, CausalLm& model) {
+    ModelDriver driver(backend, model, {.block_size = 7, .num_blocks = 100});
+    std::vector<ModelDriver::Sequence> sequences;
+    for (const GoldenPrompt& prompt : golden.prompts)
+      sequences.push_back({.tokens = prompt.prompt});
+
+    // Sequence s starts at step s, so that every step mixes a prompt with decodes.
+    std::vector<std::vector<TokenId>> generated(sequences.size());
+    for (std::size_t step = 0; step < sequences.size() + 23; ++step) {
+      std::vector<ModelDriver::Chunk> chunks;
+      std::vector<std::size_t> owners;
+      for (std::size_t s = 0; s < sequences.size() && s <= step; ++s) {
+        if (generated[s].size() == golden.prompts[s].greedy_ids.size()) continue;
+        const auto num_tokens =
+            static_cast<std::int64_t>(sequences[s].tokens.size()) - sequences[s].num_computed;
+        chunks.push_back({&sequences[s], num_tokens, s == step ? Rows::kAll : Rows::kLast});
+        owners.push_back(s);
+      }
+      const auto rows = driver.step(chunks);
+      std::size_t row = 0;
+      for (std::size_t c = 0; c < chunks.size(); ++c) {
+        const std::size_t s = owners[c];
+        const std::size_t count = s == step ? golden.prompts[s].prompt.size() : 1;
+        REQUIRE(row + count <= rows.size());
+        if (s == step) check_rows(golden.prompts[s], 0, std::span(rows).subspan(row, count));
+        row += count;
+        generated[s].push_back(argmax(rows[row - 1]));
+        sequences[s].tokens.push_back(generated[s].back());
+      }
+    }
+    for (std::size_t s = 0; s < sequences.size(); ++s) {
+      CHECK(generated[s] == golden.prompts[s].greedy_ids);
+    }
+  });
+}
+
+TEST_CASE("a prompt in chunks, with and without the logits of each") {
+  for_each_model([](const Golden& golden, Backend& backend, CausalLm& model) {
+    ModelDriver driver(backend, model, {.block_size = 16});
+    const GoldenPrompt& expected = golden.prompts.back();
+    const auto length = static_cast<std::int64_t>(expected.prompt.size());
+    for (const std::int64_t chunk_size : {1, 16, 31}) {
+      CAPTURE(chunk_size);
+      for (const Rows kind : {Rows::kAll, Rows::kNone}) {
+        ModelDriver::Sequence sequence{.tokens = expected.prompt};
+        while (sequence.num_computed < length) {
+          const std::int64_t begin = sequence.num_computed;
+          const std::int64_t count = std::min(chunk_size, length - begin);
+          const bool is_last = begin + count == length;
+          const Rows wanted = is_last && kind == Rows::kNone ? Rows::kLast : kind;
+          const auto rows = driver.step({{{&sequence, count, wanted}}});
+          check_rows(expected, static_cast<std::size_t>(sequence.num_computed) - rows.size(), rows);
+        }
+        driver.release(sequence);
+      }
+    }
+  });
+}
+
+// log softmax of every row.
+std::vector<std::vector<double>> log_softmax(const std::vector<std::vector<float>>& rows) {
+  std::vector<std::vector<double>> result;
+  for (const std::vector<float>& row : rows) {
+    result.emplace_back();
+    const double base = logprob_of(row, 0) - row[0];
+    for (const float logit : row) result.back().push_back(logit + base);
+  }
+  return result;
+}
+
+TEST_CASE("bfloat16 is closer to float32 than bfloat16 in transformers is") {
+  for (const NamedBackend& named : make_backends()) {
+    CAPTURE(named.name);
+    for (const std::string& name : kModels) {
+      CAPTURE(name);
+      const Golden golden = read_golden(name);
+      ReferenceBackend reference;
+      const auto exact_model = load(name, reference);
+      ModelDriver exact_driver(reference, *exact_model, {});
+      const auto model = load_model(location_of(name), *named.backend, {.dtype = "bfloat16"}).model;
+      ModelDriver driver(*named.backend, *model, {.kv_dtype = DType::kBf16});
+      double sum_kl = 0;
+      double max_difference = 0;
+      std::size_t num_rows = 0;
+      for (const GoldenPrompt& expected : golden.prompts) {
+        const auto run = [&](ModelDriver& runner) {
+          ModelDriver::Sequence sequence{.tokens = expected.prompt};
+          const auto length = static_cast<std::int64_t>(expected.prompt.size());
+          const auto rows = runner.step({{{&sequence, length, Rows::kAll}}});
+          runner.release(sequence);
+          return log_softmax(rows);
+        };
+        const auto exact = run(exact_driver);
+        const auto found = run(driver);
+        for (std::size_t r = 0; r < exact.size(); ++r) {
+          std::vector<double> top = exact[r];
+          std::nth_element(top.begin(), top.begin() + 19, top.end(), std::greater<>());
+          for (std::size_t i = 0; i < exact[r].size(); ++i) {
+            const double difference = exact[r][i] - found[r][i];
+            sum_kl += std::exp(exact[r][i]) * difference;
+            if (exact[r][i] >= top[19])
+              max_difference = std::max(max_difference, std::abs(difference));
+          }
+          ++num_rows;
+        }
+      }
+      CHECK(sum_kl / static_cast<double>(num_rows) <= golden.mean_kl);
+      CHECK(max_difference <= golden.max_logprob_difference);
+                         << max_difference);
+    }
+  }
+}
+
+TEST_CASE("parameters are counted as transformers counts them") {
+  for (const std::string& name : kModels) {
+    CAPTURE(name);
+    CHECK(num_parameters(read_model_config(location_of(name))) == read_golden(name).num_parameters);
+  }
+}
+
+}  // namespace
+}  // namespace llmrun
