@@ -72,6 +72,11 @@ std::optional<std::string> validate(const SamplingParams& params, const Sampling
 // std::invalid_argument that names the parameter, what was expected and what was found.
 bool set_parameter(SamplingParams& params, const std::string& name, const nlohmann::json& value);
 
+// OpenAI's chat form of `logprobs`: true asks for the chosen token's, and top_logprobs (0 to 20)
+// for that many best. Null: absent. Throws std::invalid_argument as set_parameter does.
+void set_chat_logprobs(SamplingParams& params, const nlohmann::json& logprobs,
+                       const nlohmann::json& top_logprobs);
+
 // All parameters that differ from SamplingParams(), for logs, manifests and hashes; keys as above,
 // in that order.
 nlohmann::ordered_json to_json(const SamplingParams& params);
