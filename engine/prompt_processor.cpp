@@ -15,8 +15,9 @@ PromptProcessor::Result PromptProcessor::from_text(std::string_view text) const 
   return {.token_ids = tokenizer_->encode(text, true), .error = {}};
 }
 
-PromptProcessor::Result PromptProcessor::from_messages(const nlohmann::ordered_json& messages,
-                                                       const nlohmann::ordered_json& tools) const {
+PromptProcessor::Result PromptProcessor::from_messages(
+    const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools,
+    const nlohmann::ordered_json& template_arguments) const {
   if (tokenizer_ == nullptr) {
     return {.token_ids = {},
             .error = {"no_tokenizer", "this model has no tokenizer; give prompt_token_ids"}};
@@ -27,18 +28,19 @@ PromptProcessor::Result PromptProcessor::from_messages(const nlohmann::ordered_j
                 "chat_template",
                 "this model has no chat template; use --chat-template NAME or FILE, or a prompt"}};
   }
-  ChatTemplateInput input;
-  input.messages = messages;
-  input.tools = tools;
-  input.add_generation_prompt = true;
+  ChatTemplateOptions options;
+  options.tools = tools;
+  options.variables =
+      template_arguments.is_object() ? template_arguments : nlohmann::ordered_json::object();
   const auto token_text = [&](const std::optional<TokenId>& id) {
     return id ? std::string(tokenizer_->token_bytes(*id)) : std::string();
   };
   const SpecialTokenIds& special = tokenizer_->special_token_ids();
-  input.variables["bos_token"] = token_text(special.bos);
-  input.variables["eos_token"] = token_text(special.eos);
+  options.variables["bos_token"] = token_text(special.bos);
+  options.variables["eos_token"] = token_text(special.eos);
   try {
-    return {.token_ids = tokenizer_->encode(chat_template_->render(input), false), .error = {}};
+    return {.token_ids = tokenizer_->encode(chat_template_->render(messages, options), false),
+            .error = {}};
   } catch (const ChatTemplateError& problem) {
     return {.token_ids = {}, .error = {"chat_template", problem.what()}};
   }

@@ -31,9 +31,9 @@ class PromptProcessor {
   // Plain text, with the special tokens the model wants around it (BOS).
   Result from_text(std::string_view text) const;
   // Messages through the chat template, which writes the special tokens itself: none are added, so
-  // that BOS is never doubled. `tools` may be null.
-  Result from_messages(const nlohmann::ordered_json& messages,
-                       const nlohmann::ordered_json& tools) const;
+  // that BOS is never doubled. `tools` (an array) and `template_arguments` (an object) may be null.
+  Result from_messages(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& tools,
+                       const nlohmann::ordered_json& template_arguments) const;
 
   bool has_chat_template() const { return chat_template_.has_value(); }
   const std::shared_ptr<const Tokenizer>& tokenizer() const { return tokenizer_; }

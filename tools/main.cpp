@@ -1,5 +1,6 @@
 // llmrun: reads the command line, runs one command, turns what ended the run into one line and an
 // exit code.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -52,6 +53,13 @@ void build(CLI::App& app, Commands& commands) {
   for (CLI::App* command : app.get_subcommands({})) set_environment_names(*command);
 }
 
+// The command of this name, or null.
+const CLI::App* find_command(const CLI::App& app, const std::string& name) {
+  const auto found =
+      app.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; });
+  return found.empty() ? nullptr : found.front();
+}
+
 int run(const CLI::App& app, const Commands& commands) {
   if (app.got_subcommand("generate")) return run_generate(commands.generate);
   if (app.got_subcommand("tokenize")) return run_tokenize(commands.tokenize);
@@ -63,7 +71,7 @@ int run(const CLI::App& app, const Commands& commands) {
   if (app.got_subcommand("man")) {
     const CLI::App* command = &app;
     if (!commands.man_command.empty()) {
-      command = app.get_subcommand_no_throw(commands.man_command);
+      command = find_command(app, commands.man_command);
       if (command == nullptr)
         throw Error(ErrorKind::kUsage, "no command '" + commands.man_command + "'");
     }
@@ -79,7 +87,7 @@ bool answer_help_search(const CLI::App& app, int argc, char** argv) {
   const CLI::App* command = &app;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (const CLI::App* subcommand = app.get_subcommand_no_throw(argument)) command = subcommand;
+    if (const CLI::App* subcommand = find_command(app, argument)) command = subcommand;
     if (argument.starts_with("--help=")) {
       std::cout << search_help(*command, argument.substr(7));
       return true;
@@ -93,7 +101,7 @@ std::string suggestion(const CLI::App& app, int argc, char** argv) {
   const CLI::App* command = &app;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (const CLI::App* subcommand = app.get_subcommand_no_throw(argument)) command = subcommand;
+    if (const CLI::App* subcommand = find_command(app, argument)) command = subcommand;
     const std::string name = argument.substr(0, argument.find('='));
     const bool is_flag = name.starts_with("--");
     if (!is_flag && (command != &app || name.starts_with("-"))) continue;

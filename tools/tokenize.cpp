@@ -1,6 +1,8 @@
 #include "tools/tokenize.h"
 
+#include <fstream>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -56,8 +58,10 @@ void print_ids(const Tokenizer& tokenizer, const std::string& text,
   std::fflush(stdout);
 }
 
-int check(const Tokenizer& tokenizer, const std::string& file) {
-  const TokenizerCheck result = check_tokenizer(tokenizer, file);
+int check(const Tokenizer& tokenizer, const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw Error(ErrorKind::kInput, path + ": cannot be opened");
+  const TokenizerCheck result = check_tokenizer(tokenizer, file, path);
   if (result.first_difference.empty()) {
     fmt::print("{} lines equal\n", result.num_lines);
     return 0;
