@@ -1,4 +1,5 @@
 #include <array>
+#include <stdexcept>
 #include <utility>
 
 #include <fmt/format.h>
@@ -74,28 +75,6 @@ Result parse_common_field(const std::string& name, const Json& value, const Requ
   return note_unknown(name, ignored);
 }
 
-// Chat: "logprobs" is a switch, "top_logprobs" the number of alternatives.
-Result parse_chat_logprobs(const Json& body, InputItem& item) {
-  constexpr std::int64_t kMaxTopLogprobs = 20;
-  const Json logprobs = body.value("logprobs", Json());
-  const Json top = body.value("top_logprobs", Json());
-  if (!logprobs.is_null() && !logprobs.is_boolean()) {
-    return wrong_type("logprobs", "true or false", logprobs);
-  }
-  const bool wanted = logprobs.is_boolean() && logprobs.get<bool>();
-  if (wanted) item.sampling.logprobs = 0;
-  if (top.is_null()) return std::nullopt;
-  const std::optional<std::int64_t> count = as_integer(top);
-  if (!count || *count < 0 || *count > kMaxTopLogprobs) {
-    return wrong_type("top_logprobs", fmt::format("an integer from 0 to {}", kMaxTopLogprobs), top);
-  }
-  if (!wanted && *count > 0) {
-    return RequestError{"bad_parameter", "top_logprobs: needs logprobs to be true"};
-  }
-  if (wanted) item.sampling.logprobs = static_cast<std::int32_t>(*count);
-  return std::nullopt;
-}
-
 }  // namespace
 
 Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
@@ -132,7 +111,12 @@ Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& i
     if (error) return error;
   }
   if (body.value("tool_choice", Json()) == "none") item.tools = Json();
-  if (auto error = parse_chat_logprobs(body, item)) return error;
+  try {
+    set_chat_logprobs(item.sampling, body.value("logprobs", Json()),
+                      body.value("top_logprobs", Json()));
+  } catch (const std::invalid_argument& error) {
+    return RequestError{"bad_parameter", error.what()};
+  }
   return check_sampling(rules, item);
 }
 

@@ -32,11 +32,11 @@ class RecordFormatter {
  public:
   struct Options {
     bool return_token_ids = false;
-    std::string input_name;                          // for error records
-    std::string model_name;                          // for envelopes
-    std::string fingerprint;                         // see input_hash
-    std::int64_t created = 0;                        // for envelopes: Unix time
-    std::function<std::string(TokenId)> token_text;  // bytes; need not be whole characters
+    std::string input_name{};                          // for error records
+    std::string model_name{};                          // for envelopes
+    std::string fingerprint{};                         // see input_hash
+    std::int64_t created = 0;                          // for envelopes: Unix time
+    std::function<std::string(TokenId)> token_text{};  // bytes; need not be whole characters
   };
 
   explicit RecordFormatter(Options options);

@@ -508,7 +508,7 @@ TEST_CASE("openai batch: what is refused") {
       {R"("functions":[])", "unsupported", "functions"},
       {R"("modalities":["audio"])", "unsupported", "modalities"},
       {R"("logprobs":5)", "bad_parameter", "logprobs: expected true or false, found 5"},
-      {R"("top_logprobs":5)", "bad_parameter", "needs logprobs"},
+      {R"("top_logprobs":5)", "bad_parameter", "needs \"logprobs\""},
       {R"("logprobs":true,"top_logprobs":21)", "bad_parameter", "from 0 to 20"},
       {R"("model":"other")", "model_not_found", "expected M"},
       {R"("model":5)", "bad_parameter", "model: expected a string"},
