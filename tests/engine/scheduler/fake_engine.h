@@ -241,8 +241,8 @@ class FakeEngine {
     std::vector<FakeModel::Row> rows;
     for (const ScheduledSequence& scheduled : batch.sequences) {
       const Sequence& sequence = *scheduled.sequence;
-      FakeModel::Row row{sequence.block_table, sequence.slot, scheduled.first_position, {},
-                         scheduled.samples};
+      FakeModel::Row row{
+          sequence.block_table, sequence.slot, scheduled.first_position, {}, scheduled.samples};
       const std::int64_t end = scheduled.first_position + scheduled.num_new_tokens;
       for (std::int64_t position = scheduled.first_position; position < end; ++position) {
         const auto i = static_cast<std::size_t>(position);
@@ -321,8 +321,7 @@ class FakeEngine {
       Live& live = live_.at(scheduled.sequence->id());
       if (live.ended || !scheduled.samples) continue;
       Sequence& sequence = *live.sequence;
-      const TokenId expected =
-          FakeModel::next_token(sequence.token_ids(), options_.vocab_size);
+      const TokenId expected = FakeModel::next_token(sequence.token_ids(), options_.vocab_size);
       require(sampled[i] == expected, "sequence {} sampled token {} at position {}, expected {}",
               sequence.id(), sampled[i], sequence.token_ids().size(), expected);
       sequence.resolve_pending(sampled[i]);
@@ -350,8 +349,7 @@ class FakeEngine {
             "I22: {} ended twice", sequence.id());
     sequence.drop_pending();
     scheduler_->finish(sequence);
-    require(sequence.status == SequenceStatus::kFinished, "I22: {} is not finished",
-            sequence.id());
+    require(sequence.status == SequenceStatus::kFinished, "I22: {} is not finished", sequence.id());
   }
 
   // As early as the contract allows, so that a sanitizer sees who still looks.

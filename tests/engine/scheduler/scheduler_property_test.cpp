@@ -133,9 +133,9 @@ void run_episode(std::uint64_t seed, Coverage& coverage) {
     const std::vector<TokenId> expected = expected_output(request, options);
     for (std::int32_t i = 0; i < request.num_samples; ++i) {
       const FakeEngine::Result& result = engine.result(first_id + static_cast<SequenceId>(i));
-      const bool is_prefix = result.token_ids.size() <= expected.size() &&
-                             std::equal(result.token_ids.begin(), result.token_ids.end(),
-                                        expected.begin());
+      const bool is_prefix =
+          result.token_ids.size() <= expected.size() &&
+          std::equal(result.token_ids.begin(), result.token_ids.end(), expected.begin());
       require(is_prefix && (result.cancelled || result.token_ids.size() == expected.size()),
               "I26: sequence {} has the wrong output", first_id + static_cast<SequenceId>(i));
     }
@@ -160,7 +160,119 @@ TEST_CASE("a million random operations keep every invariant") {
       FAIL(fmt::format("LLMRUN_TEST_SEED={}: {}", seed, error.what()));
     }
   }
-  fmt::print("steps {} rows {} finished {} cancelled {} preempt {} pinned {} recomputed {} hit {} evicted {} empty {} pad {}\n", coverage.num_steps, coverage.num_planned_rows, coverage.num_finished, coverage.num_cancelled, coverage.num_preemptions, coverage.num_pinned, coverage.num_recomputed_tokens, coverage.num_hit_tokens, coverage.num_evicted_blocks, coverage.num_empty_plans, coverage.num_padding_tokens);
+  // Far below what is seen, and far above what an idle test would see.
+  CHECK(coverage.num_steps > 100 * kNumEpisodes);
+  CHECK(coverage.num_planned_rows > 100 * kNumEpisodes);
+  CHECK(coverage.num_finished > 20 * kNumEpisodes);
+  CHECK(coverage.num_cancelled > 2 * kNumEpisodes);
+  CHECK(coverage.num_preemptions > kNumEpisodes);
+  CHECK(coverage.num_pinned * 200 > kNumEpisodes);
+  CHECK(coverage.num_recomputed_tokens > 5 * kNumEpisodes);
+  CHECK(coverage.num_hit_tokens > 20 * kNumEpisodes);
+  CHECK(coverage.num_evicted_blocks > 10 * kNumEpisodes);
+  CHECK(coverage.num_empty_plans > 2 * kNumEpisodes);
+  CHECK(coverage.num_padding_tokens > 5 * kNumEpisodes);
+}
+
+// Small scope, every order: three sequences, at most four blocks, all interleavings of arrivals,
+// steps and cancellations to a depth.
+struct Scope {
+  std::int32_t num_blocks;  // the reserved one included
+  std::int32_t block_size;
+  std::int32_t max_num_seqs;
+  std::int32_t max_num_batched_tokens;
+  std::int32_t max_preemptions;
+  std::int32_t steps_ahead;
+  bool enable_prefix_caching;
+  bool is_static;
+};
+
+enum class Event { kStep, kAdd, kCancelFirst, kCancelSecond, kCancelThird };
+constexpr int kNumEvents = 5;
+
+FakeEngine make_small_engine(const Scope& scope) {
+  FakeEngineOptions options;
+  options.kv_cache.num_blocks = scope.num_blocks;
+  options.kv_cache.block_size = scope.block_size;
+  options.kv_cache.enable_prefix_caching = scope.enable_prefix_caching;
+  options.continuous.max_num_seqs = scope.max_num_seqs;
+  options.continuous.max_num_batched_tokens = scope.max_num_batched_tokens;
+  options.continuous.max_preemptions = scope.max_preemptions;
+  options.continuous.growth_reserve_blocks = 0;
+  options.is_static = scope.is_static;
+  options.steps_ahead = scope.steps_ahead;
+  options.vocab_size = 3;
+  options.num_stop_tokens = 1;
+  return FakeEngine(options);
+}
+
+// Runs one order of events, to the end. The three sequences: two that begin alike and one alone.
+void run_events(const Scope& scope, const std::vector<Event>& events) {
+  const std::vector<FakeRequest> requests = {
+      {.prompt_token_ids = {1, 1}, .max_output_tokens = 2},
+      {.prompt_token_ids = {1, 1, 2}, .max_output_tokens = scope.block_size == 1 ? 1 : 3},
+      {.prompt_token_ids = {2}, .max_output_tokens = 2}};
+  FakeEngine engine = make_small_engine(scope);
+  std::size_t num_added = 0;
+  for (const Event event : events) {
+    if (event == Event::kStep) {
+      engine.step();
+    } else if (event == Event::kAdd) {
+      engine.add(requests[num_added++]);
+    } else {
+      engine.cancel(static_cast<SequenceId>(event) - static_cast<SequenceId>(Event::kAdd));
+    }
+  }
+  engine.drain();
+  require(engine.results().size() == num_added, "I30: {} of {} sequences ended",
+          engine.results().size(), num_added);
+}
+
+// All orders of `depth` events that add at most three sequences and cancel each at most once, after
+// it was added. Returns their number.
+std::int64_t explore(const Scope& scope, std::vector<Event>& events, std::size_t depth) {
+  if (events.size() == depth) {
+    run_events(scope, events);
+    return 1;
+  }
+  const auto num_added = std::ranges::count(events, Event::kAdd);
+  std::int64_t num_orders = 0;
+  for (int i = 0; i < kNumEvents; ++i) {
+    const auto event = static_cast<Event>(i);
+    if (event == Event::kAdd && num_added == 3) continue;
+    const int cancelled = i - static_cast<int>(Event::kAdd);
+    if (cancelled > 0 && (num_added < cancelled || std::ranges::count(events, event) > 0)) continue;
+    events.push_back(event);
+    num_orders += explore(scope, events, depth);
+    events.pop_back();
+  }
+  return num_orders;
+}
+
+TEST_CASE("all orders of events on three sequences and four blocks keep every invariant") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr std::size_t kDepth = 6;
+#else
+  constexpr std::size_t kDepth = 9;
+#endif
+  // 4 usable blocks of 1 token, 3 of 2, 3 of 4; budgets that bind and budgets that do not.
+  const std::vector<Scope> scopes = {
+      {5, 1, 3, 8, 4, 0, true, false},  {5, 1, 3, 8, 4, 1, true, false},
+      {5, 1, 3, 2, 1, 1, false, false}, {4, 2, 3, 8, 4, 0, false, false},
+      {4, 2, 3, 8, 4, 1, true, false},  {4, 2, 2, 3, 0, 1, true, false},
+      {4, 4, 3, 3, 4, 1, true, false},  {4, 2, 3, 8, 4, 0, false, true},
+      {5, 1, 2, 3, 4, 1, false, true},
+  };
+  for (const Scope& scope : scopes) {
+    std::vector<Event> events;
+    try {
+      CHECK(explore(scope, events, kDepth) > 100);
+    } catch (const std::exception& error) {
+      std::string order;
+      for (const Event event : events) order += fmt::format(" {}", static_cast<int>(event));
+      FAIL(fmt::format("scope {}, events{}: {}", &scope - scopes.data(), order, error.what()));
+    }
+  }
 }
 
 }  // namespace
