@@ -44,12 +44,13 @@ HostTensor::HostTensor(DType dtype, std::initializer_list<std::int64_t> shape)
 
 Checkpoint::Checkpoint(const fs::path& folder, Options options)
     : folder_(folder), options_(options) {
+  // One file comes first, as in transformers.
+  const fs::path path = model_file(folder_, kSingleFile, options_.allow_symlinks);
   const fs::path index_path = model_file(folder_, kIndexFile, options_.allow_symlinks);
-  if (!index_path.empty()) {
-    open_index(index_path);
-  } else if (const fs::path path = model_file(folder_, kSingleFile, options_.allow_symlinks);
-             !path.empty()) {
+  if (!path.empty()) {
     open_single_file(path);
+  } else if (!index_path.empty()) {
+    open_index(index_path);
   } else {
     fail_no_weights();
   }
@@ -134,9 +135,26 @@ void Checkpoint::open_index(const fs::path& index_path) {
     }
   }
   entries_ = std::move(found);
+  check_total_size(index, place);
   if (!extra.empty()) {
     notes_.push_back(fmt::format("{}: ignored {} tensors that weight_map does not name: {}", place,
                                  extra.size(), describe_json(nlohmann::json(*extra.begin()))));
+  }
+}
+
+// Tools count it in different ways (tied weights, padding), and every file has been checked by
+// itself: a wrong one is worth a note, not an error.
+void Checkpoint::check_total_size(const JsonObject& index, const std::string& place) {
+  const auto metadata = index.find_object("metadata");
+  if (!metadata) return;
+  constexpr double kMaxSize = 0x1p62;
+  const auto total_size = metadata->find_float("total_size", 0.0, kMaxSize);
+  std::uint64_t num_bytes = 0;
+  for (const auto& [name, entry] : entries_) num_bytes += tensor_of(entry).num_bytes;
+  if (total_size && *total_size != static_cast<double>(num_bytes)) {
+    notes_.push_back(
+        fmt::format("{}: metadata: total_size is {:.0f}, but the tensors have {} bytes", place,
+                    *total_size, num_bytes));
   }
 }
 

@@ -1,6 +1,6 @@
 // Checkpoint: the weights of a model folder, by name, whether they lie in one file or many.
 //
-// Reads model.safetensors, or model.safetensors.index.json and the files it names. Everything is
+// Reads model.safetensors, else model.safetensors.index.json and the files it names. Everything is
 // checked when the checkpoint is opened, before gigabytes are read. Errors are Error(kModel).
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/core/json.h"
 #include "engine/core/tensor.h"
 #include "engine/weights/safetensors.h"
 
@@ -78,6 +79,7 @@ class Checkpoint {
   };
 
   void open_index(const std::filesystem::path& index_path);
+  void check_total_size(const JsonObject& index, const std::string& place);
   void open_single_file(const std::filesystem::path& path);
   const SafetensorsTensor& tensor_of(const Entry& entry) const {
     return files_[entry.file].tensors()[entry.index];
