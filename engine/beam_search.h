@@ -64,14 +64,15 @@ class BeamSearch {
 
  private:
   bool ends(TokenId token) const;
+  void complete(Beam beam, FinishReason reason);
+  void finish_if_decided();
   // Whether no running beam can still have a better score than the worst of the result.
   bool result_is_final() const;
   double score_of(double cumulative_logprob, std::int64_t num_output_tokens) const;
 
   Options options_;
-  std::vector<Beam> running_;
-  std::vector<Beam> completed_;  // at most `width`, best first
-  std::int64_t num_completed_ = 0;
+  std::vector<Beam> running_;    // best first
+  std::vector<Beam> completed_;  // best first, at most `width`
 };
 
 }  // namespace llmrun

@@ -50,11 +50,10 @@ class OutputProcessor {
 
  private:
   void record(const SampledToken& sampled);
-  // Whether the token ends the sample by itself.
-  bool is_end_token(TokenId token);
   // Adds the token's text; true when a stop string is complete.
   bool append_text(TokenId token, bool may_stop);
-  bool match_held_text(bool may_stop);
+  // Looks for a stop string in the text that the decoder holds back.
+  bool match_held_text();
   void end(FinishReason reason);
 
   const Tokenizer* tokenizer_;  // null: no text
