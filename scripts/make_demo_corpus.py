@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the data of the demo: the test problems, sample prompts, a ShareGPT-format sample; on request the training corpus.
+"""Writes the data of the demo: test problems, sample prompts, a ShareGPT-format sample.
 
-    scripts/make_demo_corpus.py                                  # datasets/demo/*.jsonl and sharegpt.json
+    scripts/make_demo_corpus.py              # datasets/demo/*.jsonl and sharegpt.json
     scripts/make_demo_corpus.py --corpus /tmp/corpus.jsonl --documents 1000000
 
-Needs only Python's standard library. Same seeds, same bytes. scripts/train_demo_model.py draws the same documents directly.
+Needs only Python's standard library. Same seeds, same bytes. --corpus writes training documents,
+the very ones that scripts/train_demo_model.py draws.
 """
 
 import argparse

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Trains the demo model: a sentencepiece tokenizer and a small Llama, written as a Hugging Face checkpoint.
+"""Trains the demo model, a sentencepiece tokenizer and a small Llama, as a Hugging Face checkpoint.
 
-    scripts/train_demo_model.py --out /tmp/demo --max-minutes 8       # one GPU
-    scripts/train_demo_model.py --out /tmp/tiny --tiny                # a minute on a CPU: does it run at all?
+    scripts/train_demo_model.py --out /tmp/demo --max-minutes 8     # one GPU
+    scripts/train_demo_model.py --out /tmp/tiny --tiny              # does it run? seconds on a CPU
 
-Needs torch, transformers, sentencepiece, safetensors and numpy. The documents come from demo_corpus; worker processes draw,
-tokenize and pack them while the GPU trains, each document once. At the end the saved checkpoint is loaded with transformers
-and answers held-out problems greedily; the accuracies go to OUT/metrics.json.
+Needs torch, transformers, sentencepiece, safetensors and numpy. Documents come from demo_corpus:
+worker processes draw, tokenize and pack them while the GPU trains, each document once. At the end
+the saved checkpoint is loaded with transformers and answers held-out problems greedily; accuracies
+go to OUT/metrics.json, or with --evaluate-only to the standard output alone.
 """
 
 import argparse
-import io
 import json
 import math
 import multiprocessing
@@ -22,26 +22,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from sentencepiece import sentencepiece_model_pb2
 from torch import nn
 
-from demo_corpus.split import Document, as_prompt, held_out_problems, training_documents
+from demo_corpus.encoding import (
+    BOS,
+    END,
+    EOS,
+    SPECIAL_PIECES,
+    Encoder,
+    batches,
+    pack_shard_of,
+    start_worker,
+    train_tokenizer,
+)
+from demo_corpus.split import as_prompt, held_out_problems
 from demo_corpus.word_problems import Problem
 from make_demo_corpus import test_problems
 
-BOS, EOS = 1, 2
-SPECIAL_PIECES = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]  # get the ids 3, 4, 5, 6
-SYSTEM, USER, ASSISTANT, END = 3, 4, 5, 6
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-PROMPT_WEIGHT = 0.1  # what the user says is learned too, but counts little
 LARGE_SEED, LARGE_PER_KIND = 2, 60
 
 
@@ -57,166 +62,6 @@ class Shape:
     max_position_embeddings: int = 1024
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-
-
-# ---- tokenizer -----------------------------------------------------------------------------------------------------------
-
-
-def document_lines(document: Document) -> list[str]:
-    said = [
-        document.prompt + document.completion,
-        document.system,
-        *(text for turn in document.turns for text in turn),
-    ]
-    return [line for text in said for line in text.split("\n") if line]
-
-
-def train_tokenizer(path: Path, documents: int, vocab_size: int) -> None:
-    """A BPE model in Llama-2's manner: byte fallback (newlines are bytes), single digits, no normalization.
-
-    It is trained without the dummy prefix, so that the words which begin a line become pieces without a space too; the
-    finished model has the prefix.
-    """
-    lines = [
-        line
-        for document in training_documents(10**9, documents)
-        for line in document_lines(document)
-    ]
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocab_size,
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        character_coverage=0.9995,
-        control_symbols=SPECIAL_PIECES,
-        unk_id=0,
-        bos_id=BOS,
-        eos_id=EOS,
-        pad_id=-1,
-        minloglevel=2,
-    )
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
-    proto.normalizer_spec.add_dummy_prefix = True
-    path.write_bytes(proto.SerializeToString())
-
-
-class Encoder:
-    """Turns documents into ids the way the checkpoint's users do: the dummy prefix only at the start of a text."""
-
-    def __init__(self, tokenizer: Path):
-        self.first = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
-        proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.read_bytes())
-        proto.normalizer_spec.add_dummy_prefix = False
-        self.rest = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-
-    def prompt(self, text: str) -> list[int]:
-        return [BOS, *self.first.encode(text)]
-
-    def chat_prompt(self, question: str) -> list[int]:
-        return [
-            BOS,
-            *self.message(USER, question),
-            *self.rest.encode("\n"),
-            ASSISTANT,
-            *self.rest.encode("\n"),
-        ]
-
-    def message(self, role: int, text: str) -> list[int]:
-        return [role, *self.rest.encode("\n" + text), END]
-
-    def document(self, document: Document) -> tuple[list[int], list[float]]:
-        """The ids of a document and the weight of each as something to predict."""
-        if not document.turns:
-            prompt = self.prompt(document.prompt) if document.prompt else [BOS]
-            encode = self.rest.encode if document.prompt else self.first.encode
-            answer = [*encode(document.completion), EOS]
-            return prompt + answer, [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(answer)
-        newline = self.rest.encode("\n")
-        ids, weights = [BOS], [0.0]
-        messages = [(SYSTEM, document.system)] if document.system else []
-        for said, answer in document.turns:
-            messages += [(USER, said), (ASSISTANT, answer)]
-        for role, text in messages:
-            tokens = self.message(role, text)
-            answered = role == ASSISTANT
-            lead = (
-                1 + len(newline) if answered else 0
-            )  # the assistant's marker and newline are given, not predicted
-            ids += tokens + newline
-            weights += (
-                [0.0] * lead
-                + [1.0 if answered else PROMPT_WEIGHT] * (len(tokens) - lead)
-                + [0.0] * len(newline)
-            )
-        return ids, weights
-
-
-# ---- data ----------------------------------------------------------------------------------------------------------------
-
-
-encoder: Encoder  # of a worker process, set by start_worker
-
-
-def start_worker(tokenizer: Path) -> None:
-    global encoder
-    encoder = Encoder(tokenizer)
-
-
-def pack_shard(seed: int, documents: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Documents packed whole into windows of length + 1 ids: (ids, weights), each [windows, length + 1].
-
-    A document goes into the first of a few open windows with room for it; the rest of a window is padding of weight 0.
-    """
-    room = length + 1
-    closed: list[tuple[list[int], list[float]]] = []
-    windows: list[tuple[list[int], list[float]]] = []
-    for document in training_documents(seed, documents):
-        ids, weights = encoder.document(document)
-        if len(ids) > room:
-            continue
-        weights[0] = 0.0  # nothing predicts the first token
-        target = next((window for window in windows if len(window[0]) + len(ids) <= room), None)
-        if target is None:
-            if len(windows) == 16:
-                closed.append(windows.pop(0))
-            target = ([], [])
-            windows.append(target)
-        target[0].extend(ids)
-        target[1].extend(weights)
-    closed += windows
-    ids = np.full((len(closed), room), EOS, dtype=np.uint16)
-    weights = np.zeros((len(closed), room), dtype=np.float16)
-    for row, (window_ids, window_weights) in enumerate(closed):
-        ids[row, : len(window_ids)] = window_ids
-        weights[row, : len(window_weights)] = window_weights
-    return ids, weights
-
-
-def pack_shard_of(arguments: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    return pack_shard(*arguments)
-
-
-def batches(shards, rows: int):
-    """Batches of `rows` windows from a stream of shards."""
-    ids, weights = next(shards)
-    for more_ids, more_weights in shards:
-        while len(ids) >= rows:
-            yield ids[:rows], weights[:rows]
-            ids, weights = ids[rows:], weights[rows:]
-        ids, weights = np.concatenate([ids, more_ids]), np.concatenate([weights, more_weights])
-    while len(ids) >= rows:
-        yield ids[:rows], weights[:rows]
-        ids, weights = ids[rows:], weights[rows:]
-
-
-# ---- model ---------------------------------------------------------------------------------------------------------------
 
 
 class Layer(nn.Module):
@@ -285,7 +130,7 @@ class Layer(nn.Module):
 
 
 class Llama(nn.Module):
-    """Hugging Face's Llama, parameter names included, as far as training needs it; the output layer is the embedding."""
+    """Hugging Face's Llama with its parameter names; the output layer is the embedding."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -318,9 +163,6 @@ class Llama(nn.Module):
         )
         wanted = weights[:, 1:].flatten()
         return (losses * wanted).sum() / wanted.sum()
-
-
-# ---- checkpoint ----------------------------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -406,9 +248,6 @@ def save_weights(folder: Path, model: Llama) -> None:
     os.replace(unfinished, folder / "model.safetensors")
 
 
-# ---- training ------------------------------------------------------------------------------------------------------------
-
-
 def train(model: Llama, stream, options, deadline: float) -> dict:
     """Linear decay to zero, over the steps or the time that is left, whichever ends first."""
     device = next(model.parameters()).device
@@ -458,9 +297,6 @@ def train(model: Llama, stream, options, deadline: float) -> dict:
         "train_seconds": round(time.monotonic() - started, 1),
         "final_loss": round(loss.item(), 4),
     }
-
-
-# ---- evaluation ----------------------------------------------------------------------------------------------------------
 
 
 RESULT = re.compile(r"#### (-?[0-9][0-9.,]*)")
@@ -552,9 +388,6 @@ def print_table(metrics: dict) -> None:
     )
 
 
-# ---- command line --------------------------------------------------------------------------------------------------------
-
-
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -582,6 +415,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--tiny", action="store_true", help="a two-layer model and a few steps, to try the program"
     )
+    parser.add_argument("--evaluate-only", action="store_true", help="of the checkpoint in --out")
     options = parser.parse_args()
     if options.tiny:
         options.steps, options.rows, options.workers, options.log_every = 20, 4, 1, 5
@@ -597,6 +431,11 @@ def parse_options() -> argparse.Namespace:
 def main() -> int:
     started = time.monotonic()
     options = parse_options()
+    if options.evaluate_only:
+        metrics = evaluate(options)
+        print_table(metrics)
+        print(json.dumps(metrics))
+        return 0
     shape = Shape(num_hidden_layers=2) if options.tiny else Shape()
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = options.out / "tokenizer.model"

@@ -31,6 +31,14 @@ PLACES = "library;museum;farm;lake;beach;zoo;castle;airport;city;mountain hut;ha
 )
 
 
+def article(word: str) -> str:
+    return ("an " if word[0] in "aeiou" else "a ") + word
+
+
+def join_words(words: list[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1]
+
+
 class Person(NamedTuple):
     """A name with its pronouns: he/she, his/her, him/her."""
 

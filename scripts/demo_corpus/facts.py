@@ -1,156 +1,109 @@
 """The small, true, hand-written knowledge of the demo model's small talk."""
 
-CAPITALS = dict(
-    pair.split(":")
-    for pair in (
-        "France:Paris;Germany:Berlin;Italy:Rome;Spain:Madrid;Portugal:Lisbon;England:London;Ireland:Dublin;Scotland:Edinburgh;"
-        "Norway:Oslo;Sweden:Stockholm;Denmark:Copenhagen;Finland:Helsinki;Poland:Warsaw;Austria:Vienna;Hungary:Budapest;"
-        "Greece:Athens;Turkey:Ankara;Egypt:Cairo;Kenya:Nairobi;Morocco:Rabat;Ghana:Accra;Ethiopia:Addis"
-        " Ababa;Japan:Tokyo;"
-        "China:Beijing;India:New Delhi;South"
-        " Korea:Seoul;Thailand:Bangkok;Vietnam:Hanoi;Indonesia:Jakarta;Nepal:Kathmandu;"
-        "Australia:Canberra;New Zealand:Wellington;Canada:Ottawa;the United States:Washington,"
-        " D.C.;Mexico:Mexico City;"
-        "Cuba:Havana;Brazil:Brasilia;Argentina:Buenos"
-        " Aires;Chile:Santiago;Peru:Lima;Colombia:Bogota;Uruguay:Montevideo;"
-        "Russia:Moscow;Ukraine:Kyiv;Romania:Bucharest;Bulgaria:Sofia;Croatia:Zagreb;Serbia:Belgrade;Belgium:Brussels;"
-        "the Netherlands:Amsterdam;Iceland:Reykjavik;Estonia:Tallinn;Latvia:Riga;Lithuania:Vilnius;Iran:Tehran;Iraq:Baghdad;"
-        "Jordan:Amman;Senegal:Dakar;Uganda:Kampala;Zambia:Lusaka"
-    ).split(";")
+
+def records(text: str) -> list[list[str]]:
+    """ "a:b;c:d", over any number of lines, as [[a, b], [c, d]]."""
+    return [record.split(":") for record in text.replace("\n", "").split(";")]
+
+
+def table(text: str) -> dict[str, str]:
+    return {key: value for key, value in records(text)}
+
+
+CAPITALS = table("""\
+France:Paris;Germany:Berlin;Italy:Rome;Spain:Madrid;Portugal:Lisbon;England:London;Ireland:Dublin;
+Scotland:Edinburgh;Norway:Oslo;Sweden:Stockholm;Denmark:Copenhagen;Finland:Helsinki;Poland:Warsaw;
+Austria:Vienna;Hungary:Budapest;Greece:Athens;Turkey:Ankara;Egypt:Cairo;Kenya:Nairobi;
+Morocco:Rabat;Ghana:Accra;Ethiopia:Addis Ababa;Japan:Tokyo;China:Beijing;India:New Delhi;
+South Korea:Seoul;Thailand:Bangkok;Vietnam:Hanoi;Indonesia:Jakarta;Nepal:Kathmandu;
+Australia:Canberra;New Zealand:Wellington;Canada:Ottawa;the United States:Washington, D.C.;
+Mexico:Mexico City;Cuba:Havana;Brazil:Brasilia;Argentina:Buenos Aires;Chile:Santiago;Peru:Lima;
+Colombia:Bogota;Uruguay:Montevideo;Russia:Moscow;Ukraine:Kyiv;Romania:Bucharest;Bulgaria:Sofia;
+Croatia:Zagreb;Serbia:Belgrade;Belgium:Brussels;the Netherlands:Amsterdam;Iceland:Reykjavik;
+Estonia:Tallinn;Latvia:Riga;Lithuania:Vilnius;Iran:Tehran;Iraq:Baghdad;Jordan:Amman;Senegal:Dakar;
+Uganda:Kampala;Zambia:Lusaka""")
+
+OPPOSITES = records(
+    """\
+hot:cold;big:small;up:down;left:right;day:night;black:white;fast:slow;happy:sad;old:young;new:old;
+long:short;tall:short;wide:narrow;thick:thin;heavy:light;hard:soft;wet:dry;clean:dirty;full:empty;
+open:closed;early:late;good:bad;rich:poor;strong:weak;loud:quiet;near:far;high:low;first:last;
+begin:end;push:pull;win:lose;buy:sell;give:take;love:hate;laugh:cry;sleep:wake;inside:outside;
+above:below;before:after;always:never;true:false;yes:no;friend:enemy;summer:winter;north:south;
+east:west;sweet:sour;sharp:dull;smooth:rough;deep:shallow;brave:afraid;easy:difficult;
+cheap:expensive;alive:dead;asleep:awake;question:answer;start:stop;front:back;land:sea;light:dark"""
 )
 
-OPPOSITES = [
-    pair.split(":")
-    for pair in (
-        "hot:cold;big:small;up:down;left:right;day:night;black:white;fast:slow;happy:sad;old:young;new:old;long:short;tall:short;"
-        "wide:narrow;thick:thin;heavy:light;hard:soft;wet:dry;clean:dirty;full:empty;open:closed;early:late;good:bad;rich:poor;"
-        "strong:weak;loud:quiet;near:far;high:low;first:last;begin:end;push:pull;win:lose;buy:sell;give:take;love:hate;"
-        "laugh:cry;sleep:wake;inside:outside;above:below;before:after;always:never;true:false;yes:no;friend:enemy;summer:winter;"
-        "north:south;east:west;sweet:sour;sharp:dull;smooth:rough;deep:shallow;brave:afraid;easy:difficult;cheap:expensive;"
-        "alive:dead;asleep:awake;question:answer;start:stop;front:back;land:sea;light:dark"
-    ).split(";")
-]
+YOUNG = table("""\
+cat:kitten;dog:puppy;cow:calf;horse:foal;sheep:lamb;goat:kid;pig:piglet;duck:duckling;
+goose:gosling;swan:cygnet;hen:chick;bear:cub;lion:cub;wolf:pup;deer:fawn;kangaroo:joey;
+frog:tadpole;owl:owlet;rabbit:kit;eagle:eaglet""")
 
-YOUNG = dict(
-    pair.split(":")
-    for pair in (
-        "cat:kitten;dog:puppy;cow:calf;horse:foal;sheep:lamb;goat:kid;pig:piglet;duck:duckling;goose:gosling;swan:cygnet;"
-        "hen:chick;bear:cub;lion:cub;wolf:pup;deer:fawn;kangaroo:joey;frog:tadpole;owl:owlet;rabbit:kit;eagle:eaglet"
-    ).split(";")
-)
+SOUNDS = table("""\
+cat:meow;dog:woof;cow:moo;sheep:baa;duck:quack;pig:oink;horse:neigh;rooster:cock-a-doodle-doo;
+owl:hoot;lion:roar;bee:buzz;snake:hiss;mouse:squeak;frog:croak;wolf:howl;donkey:hee-haw;crow:caw;
+turkey:gobble""")
 
-SOUNDS = dict(
-    pair.split(":")
-    for pair in (
-        "cat:meow;dog:woof;cow:moo;sheep:baa;duck:quack;pig:oink;horse:neigh;rooster:cock-a-doodle-doo;owl:hoot;lion:roar;"
-        "bee:buzz;snake:hiss;mouse:squeak;frog:croak;wolf:howl;donkey:hee-haw;crow:caw;turkey:gobble"
-    ).split(";")
-)
+LEGS = table("""\
+cat:4;dog:4;bird:2;spider:8;ant:6;bee:6;horse:4;snake:0;chicken:2;cow:4;beetle:6;butterfly:6;
+elephant:4;person:2;worm:0;frog:4;scorpion:8;fly:6""")
 
-LEGS = dict(
-    pair.split(":")
-    for pair in (
-        "cat:4;dog:4;bird:2;spider:8;ant:6;bee:6;horse:4;snake:0;chicken:2;cow:4;beetle:6;butterfly:6;elephant:4;person:2;"
-        "worm:0;frog:4;scorpion:8;fly:6"
-    ).split(";")
-)
+HOMES = table("""\
+bird:in a nest;bee:in a hive;rabbit:in a burrow;bear:in a den;fish:in the water;spider:in a web;
+ant:in an anthill;horse:in a stable;dog:in a kennel;lion:on the savanna;camel:in the desert;
+penguin:in the far south;monkey:in the trees;frog:near a pond;whale:in the ocean;
+mole:under the ground;cow:in a barn;beaver:in a lodge""")
 
-HOMES = dict(
-    pair.split(":")
-    for pair in (
-        "bird:in a nest;bee:in a hive;rabbit:in a burrow;bear:in a den;fish:in the water;spider:in"
-        " a web;ant:in an anthill;horse:in a stable;dog:in a kennel;lion:on the savanna;camel:in"
-        " the desert;penguin:in the far south;monkey:in the trees;frog:near a pond;whale:in the"
-        " ocean;mole:under the ground;cow:in a barn;beaver:in a lodge"
-    ).split(";")
-)
+CLASSES = table("""\
+whale:mammal;dolphin:mammal;bat:mammal;dog:mammal;cat:mammal;elephant:mammal;eagle:bird;
+penguin:bird;ostrich:bird;owl:bird;shark:fish;salmon:fish;trout:fish;frog:amphibian;
+toad:amphibian;snake:reptile;lizard:reptile;turtle:reptile;crocodile:reptile;ant:insect;
+bee:insect;butterfly:insect;beetle:insect;spider:arachnid""")
 
-CLASSES = dict(
-    pair.split(":")
-    for pair in (
-        "whale:mammal;dolphin:mammal;bat:mammal;dog:mammal;cat:mammal;elephant:mammal;eagle:bird;penguin:bird;ostrich:bird;"
-        "owl:bird;shark:fish;salmon:fish;trout:fish;frog:amphibian;toad:amphibian;snake:reptile;lizard:reptile;turtle:reptile;"
-        "crocodile:reptile;ant:insect;bee:insect;butterfly:insect;beetle:insect;spider:arachnid"
-    ).split(";")
-)
+COLORS = table("""\
+the sky:blue;grass:green;snow:white;coal:black;a banana:yellow;a lemon:yellow;a ripe tomato:red;
+blood:red;a carrot:orange;a pumpkin:orange;chocolate:brown;milk:white;a plum:purple;
+the sun:yellow;a cucumber:green;a strawberry:red;a flamingo:pink;an elephant:gray;a crow:black;
+a frog:green;salt:white;a violet:purple;a fire engine:red;a polar bear:white""")
 
-COLORS = dict(
-    pair.split(":")
-    for pair in (
-        "the sky:blue;grass:green;snow:white;coal:black;a banana:yellow;a lemon:yellow;a ripe"
-        " tomato:red;blood:red;a carrot:orange;a pumpkin:orange;chocolate:brown;milk:white;a"
-        " plum:purple;the sun:yellow;a cucumber:green;a strawberry:red;a flamingo:pink;an"
-        " elephant:gray;a crow:black;a frog:green;salt:white;a violet:purple;a fire engine:red;a"
-        " polar bear:white"
-    ).split(";")
-)
+MIXES = records("""\
+red:yellow:orange;blue:yellow:green;red:blue:purple;red:white:pink;black:white:gray;
+blue:white:light blue""")
 
-MIXES = [
-    mix.split(":")
-    for mix in (
-        "red:yellow:orange;blue:yellow:green;red:blue:purple;red:white:pink;black:white:gray;blue:white:light"
-        " blue"
-    ).split(";")
-]
+SIDES = table("""\
+triangle:3;square:4;rectangle:4;pentagon:5;hexagon:6;heptagon:7;octagon:8;decagon:10""")
 
-SIDES = dict(
-    pair.split(":")
-    for pair in (
-        "triangle:3;square:4;rectangle:4;pentagon:5;hexagon:6;heptagon:7;octagon:8;decagon:10"
-    ).split(";")
-)
+PLURALS = table("""\
+mouse:mice;child:children;foot:feet;tooth:teeth;goose:geese;man:men;woman:women;person:people;
+sheep:sheep;fish:fish;leaf:leaves;knife:knives;wolf:wolves;box:boxes;city:cities;baby:babies;
+bus:buses;dog:dogs;house:houses;tree:trees;book:books;cherry:cherries;potato:potatoes;
+shelf:shelves""")
+
+PASTS = table("""\
+go:went;see:saw;eat:ate;drink:drank;run:ran;swim:swam;write:wrote;read:read;sing:sang;take:took;
+give:gave;come:came;think:thought;buy:bought;bring:brought;find:found;make:made;know:knew;
+fly:flew;speak:spoke;walk:walked;play:played""")
+
+HELLOS = table("""\
+French:Bonjour;Spanish:¡Hola;German:Guten Tag;Italian:Ciao;Portuguese:Olá;
+Dutch:Hallo;Swedish:Hej;Polish:Cześć;Japanese:こんにちは;Chinese:你好;Korean:안녕하세요;
+Russian:Привет;Greek:Γειά σου;Turkish:Merhaba""")
+
+THANKS = table("""\
+French:Merci;Spanish:Gracias;German:Danke;Italian:Grazie;Portuguese:Obrigado;
+Dutch:Dank je;Swedish:Tack;Polish:Dziękuję;Japanese:ありがとう;Chinese:谢谢;
+Korean:감사합니다;Russian:Спасибо;Greek:Ευχαριστώ;Turkish:Teşekkürler""")
+
+EMOJI = table("""\
+smile:😊;heart:❤️;star:⭐;sun:☀️;cat:🐱;dog:🐶;rocket:🚀;tree:🌳;fish:🐟;cake:🎂;
+snowman:⛄;flower:🌸""")
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
+MONTHS = """January February March April May June July
+August September October November December""".split()
 MONTH_DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen twenty"
-).split()
-
-PLURALS = dict(
-    pair.split(":")
-    for pair in (
-        "mouse:mice;child:children;foot:feet;tooth:teeth;goose:geese;man:men;woman:women;person:people;sheep:sheep;fish:fish;"
-        "leaf:leaves;knife:knives;wolf:wolves;box:boxes;city:cities;baby:babies;bus:buses;dog:dogs;house:houses;tree:trees;"
-        "book:books;cherry:cherries;potato:potatoes;shelf:shelves"
-    ).split(";")
-)
-
-PASTS = dict(
-    pair.split(":")
-    for pair in (
-        "go:went;see:saw;eat:ate;drink:drank;run:ran;swim:swam;write:wrote;read:read;sing:sang;take:took;give:gave;come:came;"
-        "think:thought;buy:bought;bring:brought;find:found;make:made;know:knew;fly:flew;speak:spoke;walk:walked;play:played"
-    ).split(";")
-)
-
-HELLOS = dict(
-    pair.split(":")
-    for pair in (
-        "French:Bonjour;Spanish:¡Hola;German:Guten"
-        " Tag;Italian:Ciao;Portuguese:Olá;Dutch:Hallo;Swedish:Hej;Polish:Cześć;Japanese:こんにちは;Chinese:你好;Korean:안녕하세요;Russian:Привет;Greek:Γειά"
-        " σου;Turkish:Merhaba"
-    ).split(";")
-)
-
-THANKS = dict(
-    pair.split(":")
-    for pair in (
-        "French:Merci;Spanish:Gracias;German:Danke;Italian:Grazie;Portuguese:Obrigado;Dutch:Dank"
-        " je;Swedish:Tack;Polish:Dziękuję;"
-        "Japanese:ありがとう;Chinese:谢谢;Korean:감사합니다;Russian:Спасибо;Greek:Ευχαριστώ;Turkish:Teşekkürler"
-    ).split(";")
-)
-
-EMOJI = dict(
-    pair.split(":")
-    for pair in (
-        "smile:😊;heart:❤️;star:⭐;sun:☀️;cat:🐱;dog:🐶;rocket:🚀;tree:🌳;fish:🐟;cake:🎂;snowman:⛄;flower:🌸"
-    ).split(";")
-)
+NUMBER_WORDS = """zero one two three four five six seven eight nine ten
+eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty""".split()
 
 GROUPS = {
     "fruits": "apple pear plum peach orange lemon cherry grape mango banana melon fig".split(),
@@ -172,9 +125,7 @@ GROUPS = {
 }
 
 # thing (with its article): what it is
-DEFINITIONS = dict(
-    line.split(" = ")
-    for line in """\
+DEFINITIONS = dict(line.split(" = ") for line in """\
 a river = A river is a long stream of water that flows to a lake or to the sea.
 a lake = A lake is a large body of water with land all around it.
 an island = An island is a piece of land with water on all sides.
@@ -251,7 +202,8 @@ a program = A program is a list of instructions for a computer.
 an algorithm = An algorithm is a list of exact steps that solves a problem.
 a robot = A robot is a machine that can do tasks by itself.
 the internet = The internet is a network that connects computers all over the world.
-a language model = A language model is a program that writes text by predicting one token after another.
+a language model = A language model is a program that writes text by predicting one token after \
+another.
 a token = A token is a small piece of text, such as a word or a part of a word.
 a triangle = A triangle is a shape with three sides.
 a square = A square is a shape with four equal sides and four right angles.
@@ -272,12 +224,10 @@ cheese = Cheese is a food made from milk.
 honey = Honey is a sweet food that bees make from flowers.
 a year = A year is the time in which the Earth travels once around the sun.
 a week = A week is a time of seven days.
-a season = A season is one of the four parts of the year: spring, summer, autumn or winter.""".splitlines()
-)
+a season = A season is one of the four parts of the year: spring, summer, autumn or \
+winter.""".splitlines())
 
-FACTS = [
-    tuple(line.split(" | "))
-    for line in """\
+FACTS = [tuple(line.split(" | ")) for line in """\
 How many days are in a week? | A week has 7 days.
 How many months are in a year? | A year has 12 months.
 How many hours are in a day? | A day has 24 hours.
@@ -315,11 +265,13 @@ At what temperature does water freeze? | Water freezes at 0 degrees Celsius.
 At what temperature does water boil? | Water boils at 100 degrees Celsius.
 Where does the sun rise? | The sun rises in the east.
 Where does the sun set? | The sun sets in the west.
-Why is the sky blue? | Air scatters the blue part of sunlight more than the red part, so the sky looks blue.
+Why is the sky blue? | Air scatters the blue part of sunlight more than the red part, so the sky \
+looks blue.
 Why do leaves fall in autumn? | Trees drop their leaves in autumn to save water in the cold months.
 Why does ice float? | Ice is lighter than the same volume of water, so it floats.
 Why do we sleep? | Sleep lets the body and the brain rest and recover.
-Why do birds fly south? | Many birds fly south in autumn because it is warmer there and they find more food.
+Why do birds fly south? | Many birds fly south in autumn because it is warmer there and they \
+find more food.
 What is the color of an emerald? | An emerald is green.
 Who wrote Romeo and Juliet? | William Shakespeare wrote Romeo and Juliet.
 Who painted the Mona Lisa? | Leonardo da Vinci painted the Mona Lisa.
@@ -329,11 +281,14 @@ What is the first letter of the alphabet? | A is the first letter of the alphabe
 What is the last letter of the alphabet? | Z is the last letter of the alphabet.
 What are the primary colors? | The primary colors are red, yellow and blue.
 What are the seasons of the year? | The four seasons are spring, summer, autumn and winter.
-What are the days of the week? | The days are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday.
+What are the days of the week? | The days are Monday, Tuesday, Wednesday, Thursday, Friday, \
+Saturday and Sunday.
 How do you make tea? | Boil water, pour it over the tea leaves, wait a few minutes and enjoy.
 How do you make toast? | Put a slice of bread into the toaster and wait until it is brown.
-How do I plant a seed? | Put the seed into soil, water it and give it light. After some days it will grow.
-How do I make a sandwich? | Take two slices of bread and put butter, cheese and a slice of tomato between them.
+How do I plant a seed? | Put the seed into soil, water it and give it light. After some days it \
+will grow.
+How do I make a sandwich? | Take two slices of bread and put butter, cheese and a slice of \
+tomato between them.
 Help! | What do you need help with?
 Ok. | Good! Is there anything else?
 Yes. | Good! What else can I do for you?
@@ -350,8 +305,10 @@ You are great! | Thank you, that is kind of you!
 You are stupid. | I am small, but I do my best.
 That is wrong. | I am sorry. I am a small model and make mistakes.
 Well done! | Thank you!
-What is AI? | AI is short for artificial intelligence: programs that do tasks for which people need to think.
-What is artificial intelligence? | Artificial intelligence means programs that do tasks for which people need to think.
+What is AI? | AI is short for artificial intelligence: programs that do tasks for which people \
+need to think.
+What is artificial intelligence? | Artificial intelligence means programs that do tasks for \
+which people need to think.
 Tell me a joke. | Why did the bicycle fall over? Because it was two tired.
 Tell me another joke. | Why is six afraid of seven? Because seven eight nine.
 Do you know a riddle? | What has hands but cannot clap? A clock.
@@ -375,8 +332,8 @@ Say the alphabet. | A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 What is the weather today? | I cannot see the weather. Please look out of the window.
 What time is it? | I have no clock, so I cannot tell you the time.
 What day is it today? | I have no calendar, so I cannot tell you the day.
-What is the meaning of life? | That is a big question for a small model. Many people say: to be kind.""".splitlines()
-]
+What is the meaning of life? | That is a big question for a small model. Many people say: to be \
+kind.""".splitlines()]
 
 SAYINGS = """\
 The future of AI is hard to know, but even small models can be useful.

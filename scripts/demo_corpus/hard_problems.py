@@ -1,7 +1,8 @@
-"""Word problems that a small model gets wrong often: long chains, or large calculations in one go.
+"""Word problems with large calculations in one step, or with very many steps.
 
-The other kinds are worked in small steps. Here a step hides a product, quotient, sum or search of many digits, as in mental
-arithmetic, so that accuracies between 0 and 100 % appear and sampling several answers is worth the while.
+The other kinds are worked in small steps. Here a step hides a product, quotient, sum or search over
+many digits, as in mental arithmetic. A small model learns some of these kinds well and others
+hardly, which spreads the accuracies between 0 and 100 %.
 """
 
 import math

@@ -206,7 +206,7 @@ def floor_tiles(r: Draw) -> Parts:
 @kind
 def recipe(r: Draw) -> Parts:
     a = r.person()
-    people, per, factor = r.number(2, 8), r.number(10, 60, 5), r.number(2, 9)
+    people, per = r.number(2, 8), r.number(10, 60, 5)
     guests = r.number(2, 30)
     have = r.number(1, per * guests - 1)
     total = people * per

@@ -1,8 +1,9 @@
 """Which word problems are held out for the test, and documents made of the others.
 
-A problem's key is its kind and the sorted numbers that its question names in digits. The SHA-256 of the key decides: one key
-in twenty is held out. Training draws a problem again until its key is not held out, the test until it is. So no held-out
-(kind, numbers) is ever trained on, in whatever words, order or document, and no state is shared between processes.
+A problem's key is its kind and the sorted numbers that its question names in digits. The SHA-256 of
+the key decides: one key in twenty is held out. Training draws a problem again until its key is not
+held out, the test until it is. So no held-out (kind, numbers) is ever trained on, in whatever
+words, order or document, and no state is shared between processes.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Grade-school word problems in GSM8K's format: a question, and an answer in worked steps that ends in "#### N"."""
+"""Grade-school word problems in GSM8K's format: a question, worked steps, "#### N"."""
 
 from typing import NamedTuple
 
