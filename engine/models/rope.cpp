@@ -46,7 +46,8 @@ void scale_yarn(const RopeConfig& rope, std::int32_t rotary_dim, std::vector<flo
   high = std::min(high, rotary_dim - 1.0);
   if (low == high) high += 0.001;
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
-    const auto position = static_cast<float>((static_cast<double>(i) - low) / (high - low));
+    const float position =
+        (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low);
     const float extrapolated = 1.0F - std::clamp(position, 0.0F, 1.0F);
     const float interpolated = frequencies[i] / static_cast<float>(rope.factor);
     frequencies[i] = interpolated * (1.0F - extrapolated) + frequencies[i] * extrapolated;
