@@ -49,9 +49,10 @@ class FakeModel {
   static TokenId next_token(std::span<const TokenId> token_ids, std::int32_t vocab_size) {
     std::uint64_t prefix = 0;
     std::uint64_t sum = 0;
+    std::uint64_t position = 0;
     for (const TokenId token : token_ids) {
       prefix = extend(prefix, token);
-      sum += mix(prefix);
+      sum += mix(prefix + position++);
     }
     return choose(sum, vocab_size);
   }
@@ -98,7 +99,9 @@ class FakeModel {
   TokenId attend(const Row& row) {
     const auto end = row.first_position + static_cast<std::int64_t>(row.token_ids.size());
     std::uint64_t sum = 0;
-    for (std::int64_t position = 0; position < end; ++position) sum += mix(at(row, position));
+    for (std::int64_t position = 0; position < end; ++position) {
+      sum += mix(at(row, position) + static_cast<std::uint64_t>(position));
+    }
     return choose(sum, vocab_size_);
   }
 

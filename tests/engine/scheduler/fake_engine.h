@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -170,10 +171,10 @@ class FakeEngine {
   const Sequence& sequence(SequenceId id) const { return *live_.at(id).sequence; }
   Sequence& sequence(SequenceId id) { return *live_.at(id).sequence; }
   const FakeEngineOptions& options() const { return options_; }
-  // Replaces the scheduler by one that wraps it, to plant a fault.
-  template <typename Wrapper>
-  void wrap_scheduler() {
-    scheduler_ = std::make_unique<Wrapper>(std::move(scheduler_));
+  // Puts another scheduler around this one, to plant a fault.
+  void wrap_scheduler(
+      const std::function<std::unique_ptr<Scheduler>(std::unique_ptr<Scheduler>)>& wrap) {
+    scheduler_ = wrap(std::move(scheduler_));
   }
 
  private:

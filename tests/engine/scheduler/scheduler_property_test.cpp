@@ -253,7 +253,7 @@ TEST_CASE("all orders of events on three sequences and four blocks keep every in
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr std::size_t kDepth = 6;
 #else
-  constexpr std::size_t kDepth = 9;
+  constexpr std::size_t kDepth = 11;
 #endif
   // 4 usable blocks of 1 token, 3 of 2, 3 of 4; budgets that bind and budgets that do not.
   const std::vector<Scope> scopes = {
