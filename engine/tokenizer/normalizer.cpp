@@ -10,6 +10,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
+#include "engine/tokenizer/unicode_ranges.h"
 
 namespace llmrun {
 namespace {
@@ -30,7 +31,8 @@ bool is_stable(char32_t c) {
          (c >= 0x1F300 && c <= 0x1F64F);  // emoji
 }
 
-std::string compose(std::string_view text) {
+void append_composed(std::string_view text, std::string& out) {
+  if (text.empty()) return;
   utf8proc_uint8_t* composed = nullptr;
   const auto* data = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
   const utf8proc_ssize_t length =
@@ -39,7 +41,24 @@ std::string compose(std::string_view text) {
   if (length == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
   LLMRUN_CHECK(length >= 0);
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, &std::free);
-  return {reinterpret_cast<const char*>(composed), static_cast<std::size_t>(length)};
+  out.append(reinterpret_cast<const char*>(composed), static_cast<std::size_t>(length));
+}
+
+// NFC of the stretches between marks that Hugging Face's NFC does not know, which stay in place.
+std::string compose(std::string_view text) {
+  std::string out;
+  std::size_t begin = 0;  // of the stretch
+  for (std::size_t i = 0; i < text.size();) {
+    const Utf8Character character = first_utf8_character(text.substr(i));
+    if (is_unknown_to_nfc(character.code_point)) {
+      append_composed(text.substr(begin, i - begin), out);
+      out.append(text.substr(i, character.length));
+      begin = i + character.length;
+    }
+    i += character.length;
+  }
+  append_composed(text.substr(begin), out);
+  return out;
 }
 
 }  // namespace

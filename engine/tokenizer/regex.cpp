@@ -2,12 +2,14 @@
 #include "engine/tokenizer/regex.h"
 
 #include <array>
+#include <cstdint>
 #include <utility>
 
 #include <fmt/format.h>
 #include <pcre2.h>
 
 #include "engine/core/error.h"
+#include "engine/tokenizer/unicode_ranges.h"
 
 namespace llmrun {
 namespace {
@@ -91,19 +93,46 @@ class PatternTranslator {
       position_ += 2;
     } else if (c == 'u') {
       unicode_escape();
-    } else if (constexpr std::string_view kSame = "dDrntf"; kSame.find(c) != kSame.npos) {
-      copy(2);
-    } else if (c == 'p' || c == 'P' || c == 'x') {
+    } else if (c == 'd' || c == 'D') {
+      position_ += 2;
+      put_category("Nd", c == 'D');
+    } else if (c == 'p' || c == 'P') {
+      const std::size_t end = rest().find('}');
+      if (!rest().substr(2).starts_with('{') || end == rest().npos) refuse("property without {}");
+      const std::string_view category = rest().substr(3, end - 3);
+      put_category(category, c == 'P');
+      position_ += end + 1;
+    } else if (c == 'x') {
       const bool braced = rest().substr(2).starts_with('{');
       const std::size_t end = braced ? rest().find('}') : 1;
       if (end == rest().npos) refuse("escape without '}'");
       copy(end + 1);
+    } else if (constexpr std::string_view kSame = "rntf"; kSame.find(c) != kSame.npos) {
+      copy(2);
     } else if (is_alphanumeric(c) || static_cast<unsigned char>(c) >= 0x80) {
       if (in_class_ || (c != 'A' && c != 'z')) refuse(fmt::format("escape '\\{}'", c));
       copy(2);
     } else {
       copy(2);
     }
+  }
+
+  // A general category, with the code points that Hugging Face counts in and PCRE2 may not know.
+  void put_category(std::string_view category, bool negated) {
+    const auto later = later_code_points(category);
+    if (!later) refuse(fmt::format("property '{}'", category));
+    if (later->empty()) {
+      out_ += fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', category);
+      return;
+    }
+    if (in_class_ && negated) refuse("negated property in a character class");
+    if (!in_class_) out_ += negated ? "[^" : "[";
+    out_ += fmt::format("\\p{{{}}}", category);
+    for (const auto& [first, last] : *later) {
+      out_ += fmt::format("\\x{{{:x}}}-\\x{{{:x}}}", static_cast<std::uint32_t>(first),
+                          static_cast<std::uint32_t>(last));
+    }
+    if (!in_class_) out_ += ']';
   }
 
   void unicode_escape() {

@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include "engine/tokenizer/unicode_ranges.h"
+
 namespace llmrun {
 
 bool is_white_space(char32_t c) {
@@ -29,8 +31,12 @@ bool is_word_character(char32_t c) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_PC: return true;
-    default: return false;
+    default: break;
   }
+  for (const char* category : {"L", "M", "Nd"}) {
+    if (contains(*later_code_points(category), c)) return true;
+  }
+  return false;
 }
 
 }  // namespace llmrun

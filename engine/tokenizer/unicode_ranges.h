@@ -1,0 +1,28 @@
+// Where the Unicode tables of Hugging Face's tokenizers are not those of PCRE2 and utf8proc: its
+// regular expressions know Unicode 16 (PCRE2 10.42: 14), its NFC knows Unicode 9 (utf8proc 2.8:
+// 15).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace llmrun {
+
+struct CodePointRange {
+  char32_t first;
+  char32_t last;
+};
+
+// The code points of a general category ("L", "Nd") that joined it after Unicode 14, sorted.
+// Nothing for categories that are not in the table.
+std::optional<std::span<const CodePointRange>> later_code_points(std::string_view category);
+
+// REQUIRES: ranges are sorted.
+bool contains(std::span<const CodePointRange> ranges, char32_t code_point);
+
+// True for marks that Hugging Face's NFC takes for unassigned: it neither reorders nor composes
+// them.
+bool is_unknown_to_nfc(char32_t code_point);
+
+}  // namespace llmrun
