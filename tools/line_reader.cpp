@@ -45,22 +45,23 @@ std::optional<Line> LineReader::next() {
   line.offset = input_->offset();
   line.ended = newline != data.npos;
   line.text = without_carriage_return(data.substr(0, newline));
-  line.length = line.text.size();
+  line.size = line.ended ? newline + 1 : data.size();
   if (line.text.size() > max_line_bytes_) return skip_long_line(line);
-  pending_bytes_ = line.ended ? newline + 1 : data.size();
+  pending_bytes_ = line.size;
   return line;
 }
 
 Line LineReader::skip_long_line(Line line) {
   line.text = {};
   line.too_long = true;
-  line.length = 0;
+  line.size = 0;
   do {
     const std::string_view data = input_->data();
     const std::size_t newline = data.find('\n');
     line.ended = newline != data.npos;
-    line.length += line.ended ? newline : data.size();
-    input_->consume(line.ended ? newline + 1 : data.size());
+    const std::size_t count = line.ended ? newline + 1 : data.size();
+    line.size += count;
+    input_->consume(count);
   } while (!line.ended && input_->fill());
   return line;
 }

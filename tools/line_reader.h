@@ -11,10 +11,10 @@
 namespace llmrun {
 
 struct Line {
-  std::string_view text;     // without its end (LF or CRLF); empty when too long
+  std::string_view text{};   // without its end (LF or CRLF); empty when too long
   std::int64_t number = 0;   // from 1
   std::uint64_t offset = 0;  // of its first byte
-  std::uint64_t length = 0;  // bytes, its end not counted
+  std::uint64_t size = 0;    // bytes, its end included
   bool too_long = false;     // its bytes were skipped
   bool ended = true;         // false: the input ends without a newline
 };

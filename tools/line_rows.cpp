@@ -43,7 +43,7 @@ class LineRows : public RowReader {
 
  private:
   RequestError too_long(const Line& line) const {
-    return {"line_too_long", fmt::format("the line has {} bytes; at most {} are read", line.length,
+    return {"line_too_long", fmt::format("the line has {} bytes; at most {} are read", line.size,
                                          options_.max_row_bytes)};
   }
 

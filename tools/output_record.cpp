@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "engine/core/json.h"
 #include "tools/record_json.h"
 
@@ -31,6 +33,10 @@ Json timings_json(const RequestTimings& timings) {
   return {{"queue_s", seconds_json(timings.arrived, timings.first_scheduled)},
           {"ttft_s", seconds_json(timings.arrived, timings.first_token)},
           {"total_s", seconds_json(timings.arrived, timings.finished)}};
+}
+
+std::string request_id(const InputItem& item) {
+  return fmt::format("llmrun-row-{}", item.index);
 }
 
 Json id_json(const InputItem& item) {
@@ -72,8 +78,9 @@ std::string RecordFormatter::format(const InputItem& item, const RequestOutput& 
   if (!output.error.empty()) return format_error(item, output.error);
   if (item.envelope == Envelope::kNone) return dump_json(native_record(item, output));
   Json record = envelope(item);
-  record["response"] = {
-      {"status_code", 200}, {"request_id", record["id"]}, {"body", envelope_body(item, output)}};
+  record["response"] = {{"status_code", 200},
+                        {"request_id", request_id(item)},
+                        {"body", envelope_body(item, output)}};
   record["error"] = nullptr;
   return dump_json(record);
 }
@@ -84,11 +91,11 @@ std::string RecordFormatter::format_error(const InputItem& item, const RequestEr
                   {"file", options_.input_name},
                   {"line", item.line}};
   if (item.envelope != Envelope::kNone) {
-    details["row"] = item.index;
     Json record = envelope(item);
     const bool ours = error.code == "numeric" || error.code == "internal";
     const int status = error.code == "model_not_found" ? 404 : ours ? 500 : 400;
-    record["response"] = {{"status_code", status}, {"request_id", record["id"]}, {"body", nullptr}};
+    record["response"] = {
+        {"status_code", status}, {"request_id", request_id(item)}, {"body", nullptr}};
     record["error"] = std::move(details);
     return dump_json(record);
   }

@@ -12,8 +12,8 @@
 // "metadata", "input_hash"}. id is null when the row's own could not be read.
 //
 // Rows of an OpenAI batch are answered in its envelope: {"id", "custom_id", "response":
-// {"status_code", "request_id", "body"}, "error"}; "id" ends in the input hash. A failed row has no
-// body, and an error with "row", its index. Source: vllm/entrypoints/openai/run_batch.py.
+// {"status_code", "request_id", "body"}, "error"}; "id" ends in the input hash, "request_id" in the
+// row's index. A failed row has no body. Source: vllm/entrypoints/openai/run_batch.py.
 #pragma once
 
 #include <cstdint>

@@ -190,7 +190,8 @@ TEST_CASE("errors in an envelope") {
   CHECK(record["response"]["status_code"] == 400);
   CHECK(record["response"]["body"].is_null());
   CHECK(record["error"].dump() == R"({"code":"bad_parameter","message":"no",)"
-                                  R"("file":"prompts.jsonl","line":4,"row":3})");
+                                  R"("file":"prompts.jsonl","line":4})");
+  CHECK(record["response"]["request_id"] == "llmrun-row-3");
   CHECK(parse(formatter.format_error(item, {"numeric", ""}))["response"]["status_code"] == 500);
   CHECK(parse(formatter.format_error(item, {"model_not_found", ""}))["response"]["status_code"] ==
         404);
