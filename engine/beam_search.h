@@ -29,7 +29,7 @@ class BeamSearch {
     std::int64_t max_output_tokens = 0;  // >= 1
     double length_penalty = 1.0;
     bool early_stopping = false;
-    std::vector<TokenId> end_token_ids;  // eos (unless ignore_eos) and stop tokens
+    std::vector<TokenId> end_token_ids = {};  // eos (unless ignore_eos) and stop tokens
   };
 
   struct Beam {
