@@ -144,17 +144,91 @@ Sample& LlmEngine::add_sample(const std::shared_ptr<RequestState>& request,
   return result;
 }
 
+// --- beam search: each round gives every running beam one token, as a request of its own ---
+
+void LlmEngine::start_beam_search(const std::shared_ptr<RequestState>& request) {
+  const SamplingParams& params = request->params;
+  BeamSearch::Options options{
+      .width = params.n,
+      .num_prompt_tokens = static_cast<std::int64_t>(request->prompt_token_ids.size()),
+      .max_output_tokens = request->max_output_tokens,
+      .length_penalty = params.length_penalty,
+      .early_stopping = params.early_stopping,
+      .end_token_ids = params.stop_token_ids};
+  if (!params.ignore_eos) {
+    options.end_token_ids.insert(options.end_token_ids.end(), options_.eos_token_ids.begin(),
+                                 options_.eos_token_ids.end());
+  }
+  request->beam_search.emplace(std::move(options));
+  request->num_logprobs = request->beam_search->num_candidates();
+  add_beam_round(request);
+}
+
+// A beam's sequence is its prompt and its tokens so far; what it shares with its parent comes from
+// the prefix cache, so that a round computes at most a block for each beam.
+void LlmEngine::add_beam_round(const std::shared_ptr<RequestState>& request) {
+  const std::vector<BeamSearch::Beam>& beams = request->beam_search->running();
+  request->samples.clear();
+  request->beam_candidates.assign(beams.size(), {});
+  request->num_unfinished_samples = static_cast<std::int32_t>(beams.size());
+  for (std::size_t i = 0; i < beams.size(); ++i) {
+    std::vector<TokenId> tokens = request->prompt_token_ids;
+    const std::vector<TokenId> output = beams[i].token_ids();
+    tokens.insert(tokens.end(), output.begin(), output.end());
+    add_sample(request,
+               {.id = 0,
+                .prompt_token_ids = std::move(tokens),
+                .max_output_tokens = 1,
+                .needs_all_prompt_logits = request->params.prompt_logprobs && output.empty(),
+                .cache_salt = request->cache_salt},
+               static_cast<std::int32_t>(i));
+  }
+}
+
+void LlmEngine::finish_beam(Sample& sample, const SampledToken& sampled) {
+  const std::shared_ptr<RequestState> request = sample.request;
+  // The first entry is the chosen token's; the best follow.
+  request->beam_candidates[static_cast<std::size_t>(sample.index)].assign(
+      sampled.logprobs.begin() + 1, sampled.logprobs.end());
+  end_sample(sample);
+  if (--request->num_unfinished_samples > 0) return;
+  request->beam_search->advance(request->beam_candidates);
+  if (!request->beam_search->is_finished()) {
+    add_beam_round(request);
+    return;
+  }
+  collect_beams(*request);
+  finish_request(*request);
+}
+
+void LlmEngine::collect_beams(RequestState& request) {
+  request.num_output_tokens = 0;
+  std::int32_t index = 0;
+  for (const BeamSearch::Beam& beam : request.beam_search->best()) {
+    OutputProcessor processor(parts_.tokenizer.get(), request.params, options_.eos_token_ids,
+                              index++, request.max_output_tokens);
+    FinishReason reason = FinishReason::kNone;
+    for (const TokenLogprob& token : beam.tokens) {
+      reason =
+          processor.append({.token_id = token.token_id, .is_finite = true, .logprobs = {token}});
+    }
+    request.num_output_tokens += static_cast<std::int64_t>(beam.tokens.size());
+    request.finished_outputs.push_back(
+        reason == FinishReason::kNone ? processor.finish(FinishReason::kAbort) : processor.take());
+  }
+}
+
 void LlmEngine::abort(RequestId id) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   RequestState& request = *found->second;
   for (Sample* sample : std::exchange(request.samples, {})) {
-    if (sample->ended) continue;
     if (!request.beam_search) {
       request.finished_outputs.push_back(sample->output_processor.finish(FinishReason::kAbort));
     }
     end_sample(*sample);
   }
+  if (request.beam_search) collect_beams(request);
   finish_request(request);
   destroy_ended_samples();
 }
@@ -246,6 +320,7 @@ void LlmEngine::finish_sample(Sample& sample) {
 
 void LlmEngine::end_sample(Sample& sample) {
   sample.ended = true;
+  std::erase(sample.request->samples, &sample);
   sample.sequence.drop_pending();
   parts_.scheduler->finish(sample.sequence);
   ended_samples_.push_back(sample.sequence.id());
@@ -253,7 +328,7 @@ void LlmEngine::end_sample(Sample& sample) {
 
 void LlmEngine::fail_request(RequestState& request, const RequestError& error) {
   for (Sample* sample : std::exchange(request.samples, {})) {
-    if (!sample->ended) end_sample(*sample);
+    end_sample(*sample);
   }
   request.finished_outputs.clear();
   request.error = error;
@@ -293,7 +368,7 @@ EngineStats LlmEngine::stats() const {
   stats.num_preemptions = scheduler.num_preemptions;
   stats.num_recomputed_tokens = scheduler.num_recomputed_tokens;
   const KvCacheStats kv_cache = parts_.kv_cache->stats();
-  stats.kv_blocks_total = kv_cache.num_blocks;
+  stats.kv_blocks_total = kv_cache.num_total_blocks;
   stats.kv_blocks_used = kv_cache.num_used_blocks;
   stats.kv_blocks_peak = kv_cache.peak_used_blocks;
   stats.prefix_query_tokens = kv_cache.num_queried_tokens;

@@ -88,6 +88,7 @@ class LlmEngine {
   void start_beam_search(const std::shared_ptr<RequestState>& request);
   void add_beam_round(const std::shared_ptr<RequestState>& request);
   void finish_beam(Sample& sample, const SampledToken& sampled);
+  void collect_beams(RequestState& request);
 
   void submit(ScheduledBatch batch);
   void finish_oldest_step();

@@ -52,8 +52,9 @@ struct RequestState {
   std::vector<TokenId> min_tokens_banned_ids;  // what may not be chosen before min_tokens
   std::optional<BadWords> bad_words;
   std::optional<BeamSearch> beam_search;
+  std::vector<std::vector<TokenLogprob>> beam_candidates;  // of the running beams, in this round
 
-  std::vector<Sample*> samples;  // running or ended, in order of index; owned by the engine
+  std::vector<Sample*> samples;  // that have not ended; owned by the engine
   std::int32_t num_unfinished_samples = 0;
   std::vector<CompletionOutput> finished_outputs;
   std::vector<TokenLogprobs> prompt_logprobs;

@@ -31,11 +31,11 @@ class GenerateRun {
   struct Options {
     std::size_t max_inflight = 0;  // requests in the engine at once
     // Whether a row has its record in the output already (resumed runs).
-    std::function<bool(const InputItem&)> is_done;
+    std::function<bool(const InputItem&)> is_done = nullptr;
     // Called after every step.
-    std::function<void(const GenerateProgress&)> on_progress;
+    std::function<void(const GenerateProgress&)> on_progress = nullptr;
     // 0: go on; 1: admit no more rows, finish those under way; 2: end those under way now.
-    std::function<int()> stop_level;
+    std::function<int()> stop_level = nullptr;
     double drain_timeout_s = 30.0;  // at stop level 1, before it becomes 2
   };
 
