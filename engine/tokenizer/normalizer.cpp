@@ -83,7 +83,8 @@ Normalizer::Normalizer(const nlohmann::json& value, const std::string& place) {
     nfc_ = true;
   } else if (type == "Sequence") {
     for (const nlohmann::json& element : object.get_array("normalizers")) {
-      nfc_ = nfc_ || Normalizer(element, place + ": normalizers").nfc_;
+      const Normalizer part(element, place + ": normalizers");
+      nfc_ = nfc_ || part.nfc_;
     }
   } else {
     object.fail("type", fmt::format("normalizer {} is not supported (supported: NFC, Sequence)",

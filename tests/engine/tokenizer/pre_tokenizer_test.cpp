@@ -1,0 +1,77 @@
+#include "engine/tokenizer/pre_tokenizer.h"
+
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+using nlohmann::json;
+using Strings = std::vector<std::string>;
+
+json byte_level(bool use_regex) {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", use_regex}};
+}
+json split(const json& pattern, const char* behavior = "Isolated", bool invert = false) {
+  return {{"type", "Split"}, {"pattern", pattern}, {"behavior", behavior}, {"invert", invert}};
+}
+json sequence(std::vector<json> elements) {
+  return {{"type", "Sequence"}, {"pretokenizers", std::move(elements)}};
+}
+
+Strings pieces(const json& value, std::string_view text) {
+  std::vector<std::string_view> views;
+  PreTokenizer(value, "p").split(text, views);
+  return {views.begin(), views.end()};
+}
+
+TEST_CASE("GPT-2's rule") {
+  CHECK(pieces(byte_level(true), "I'm here,  you're  not!\n\n x1 ") ==
+        Strings{"I", "'m", " here", ",", " ", " you", "'re", " ", " not", "!", "\n\n", " x", "1",
+                " "});
+  CHECK(pieces(byte_level(false), "a b") == Strings{"a b"});
+  CHECK(pieces(byte_level(true), "").empty());
+}
+
+TEST_CASE("splits in a row, each inside the pieces of the one before") {
+  const json value =
+      sequence({split({{"Regex", "[0-9]"}}), split({{"String", "a."}}), byte_level(false)});
+  CHECK(pieces(value, "xa.y12axa.") == Strings{"x", "a.", "y", "1", "2", "ax", "a."});
+}
+
+TEST_CASE("behaviors") {
+  const json comma = {{"String", ","}};
+  CHECK(pieces(sequence({split(comma), byte_level(false)}), "a,,b") == Strings{"a", ",", ",", "b"});
+  CHECK(pieces(sequence({split(comma, "Removed"), byte_level(false)}), "a,,b,") ==
+        Strings{"a", "b"});
+  CHECK(pieces(sequence({split(comma, "Removed", true), byte_level(false)}), "a,,b") ==
+        Strings{",", ","});
+  CHECK(pieces(sequence({split({{"Regex", "x*"}}), byte_level(false)}), "axx\xC3\xA9") ==
+        Strings{"a", "xx", "\xC3\xA9"});
+}
+
+TEST_CASE("what is not supported is named") {
+  const auto refused = [](const json& value, const char* message) {
+    CHECK_THROWS_WITH_AS(PreTokenizer(value, "t.json: pre_tokenizer"), doctest::Contains(message),
+                         Error);
+  };
+  refused({{"type", "Metaspace"}}, "\"Metaspace\" is not supported");
+  refused(sequence({{{"type", "Digits"}}, byte_level(false)}),
+          "t.json: pre_tokenizer: pretokenizers: type: pre-tokenizer \"Digits\"");
+  refused(sequence({split({{"String", "a"}}, "MergedWithNext"), byte_level(false)}),
+          "behavior: \"MergedWithNext\" is not supported");
+  refused({{"type", "ByteLevel"}, {"add_prefix_space", true}}, "add_prefix_space");
+  refused(sequence({byte_level(false), split({{"String", "a"}})}), "after ByteLevel");
+  refused(sequence({split({{"String", "a"}})}), "only byte-level BPE is supported");
+  refused(nullptr, "only byte-level BPE is supported");
+  refused(sequence({split({{"Regex", "a("}}), byte_level(false)}), "bad pattern");
+  refused(split({{"Other", "a"}}), "Regex: missing");
+  refused(json::array(), "expected an object");
+}
+
+}  // namespace
+}  // namespace llmrun
