@@ -214,7 +214,7 @@ bool ContinuousScheduler::plan_running(ScheduledBatch& batch) {
       // Planning a row closes its gap, which leaves it one pending token: so none is planned twice.
       const std::int64_t num_uncomputed_tokens = sequence->num_uncomputed_tokens();
       if (!sequence->is_plannable() || (num_uncomputed_tokens == 1) != decoding) continue;
-      const std::int64_t num_new_tokens = chunk_size(num_uncomputed_tokens, batch);
+      const std::int64_t num_new_tokens = chunk_size(*sequence, num_uncomputed_tokens, batch);
       if (num_new_tokens == 0) continue;
       if (!kv_cache_.grow(sequence->block_table,
                           sequence->num_computed_tokens() + num_new_tokens)) {
@@ -227,14 +227,17 @@ bool ContinuousScheduler::plan_running(ScheduledBatch& batch) {
   return all_planned;
 }
 
-std::int64_t ContinuousScheduler::chunk_size(std::int64_t num_uncomputed_tokens,
+// How much of a gap fits into the step; 0: nothing. What has begun may always go on in part.
+std::int64_t ContinuousScheduler::chunk_size(const Sequence& sequence,
+                                             std::int64_t num_uncomputed_tokens,
                                              const ScheduledBatch& batch) const {
   const std::int64_t budget = options_.max_num_batched_tokens - batch.num_tokens;
-  const bool may_split =
-      options_.enable_chunked_prefill || num_uncomputed_tokens > options_.max_num_batched_tokens;
-  if (!may_split) return num_uncomputed_tokens <= budget ? num_uncomputed_tokens : 0;
+  const bool may_split = options_.enable_chunked_prefill ||
+                         sequence.status == SequenceStatus::kRunning ||
+                         num_uncomputed_tokens > options_.max_num_batched_tokens;
+  if (!may_split && num_uncomputed_tokens > budget) return 0;
   const std::int64_t threshold = options_.long_prefill_token_threshold;
-  const std::int64_t limit = threshold > 0 ? std::min(threshold, budget) : budget;
+  const std::int64_t limit = may_split && threshold > 0 ? std::min(threshold, budget) : budget;
   return std::min(num_uncomputed_tokens, limit);
 }
 
@@ -289,7 +292,8 @@ void ContinuousScheduler::admit_waiting(ScheduledBatch& batch) {
 bool ContinuousScheduler::try_admit(Sequence& sequence, std::int64_t num_reserved_blocks,
                                     ScheduledBatch& batch) {
   const std::int64_t num_cached_tokens = reuse_prefix(sequence);
-  const std::int64_t num_new_tokens = chunk_size(sequence.num_tokens() - num_cached_tokens, batch);
+  const std::int64_t num_new_tokens =
+      chunk_size(sequence, sequence.num_tokens() - num_cached_tokens, batch);
   // A sequence that gave way too often gets all it can ever need, and never gives way again.
   const bool is_pinned = sequence.num_preemptions >= options_.max_preemptions;
   const std::int64_t num_tokens = is_pinned ? sequence.max_num_tokens() : sequence.num_tokens();

@@ -66,7 +66,8 @@ class ContinuousScheduler final : public Scheduler {
 
   bool plan_running(ScheduledBatch& batch);
   void plan(Sequence& sequence, std::int64_t num_new_tokens, ScheduledBatch& batch);
-  std::int64_t chunk_size(std::int64_t num_uncomputed_tokens, const ScheduledBatch& batch) const;
+  std::int64_t chunk_size(const Sequence& sequence, std::int64_t num_uncomputed_tokens,
+                          const ScheduledBatch& batch) const;
 
   void admit_waiting(ScheduledBatch& batch);
   bool try_admit(Sequence& sequence, std::int64_t num_reserved_blocks, ScheduledBatch& batch);

@@ -186,7 +186,7 @@ TEST_CASE("R07, R10: a full pool goes on, without an empty step while none is in
     options.continuous.growth_reserve_blocks = 0;
     FakeEngine engine(options);
     for (TokenId i = 0; i < 6; ++i) REQUIRE(engine.add(request(1, 2, i)));
-    while (engine.num_live() > 0) CHECK_FALSE(engine.step().empty());
+    while (engine.num_live() > 0) REQUIRE_FALSE(engine.step().empty());
     engine.drain();
   }
 }
