@@ -174,6 +174,8 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
     description.generation_defaults =
         read_generation_defaults(prepared.location.folder, prepared.model.vocab_size);
   }
+  description.eos_token_ids =
+      eos_token_ids(prepared.model, description.generation_defaults, prepared.tokenizer.get());
   prepared.backend = create_backend(config, description.notes);
   description.device = prepared.backend->description();
 
@@ -241,13 +243,11 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
                               .hash_key = std::nullopt});
   parts.scheduler = make_scheduler(config, *parts.kv_cache);
   parts.tokenizer = prepared.tokenizer;
-  const LlmEngine::Options options{
-      .max_model_len = config.max_model_len,
-      .steps_ahead = config.steps_ahead,
-      .seed = config.seed,
-      .eos_token_ids =
-          eos_token_ids(prepared.model, description.generation_defaults, prepared.tokenizer.get()),
-      .vocab_size = vocab_size};
+  const LlmEngine::Options options{.max_model_len = config.max_model_len,
+                                   .steps_ahead = config.steps_ahead,
+                                   .seed = config.seed,
+                                   .eos_token_ids = description.eos_token_ids,
+                                   .vocab_size = vocab_size};
 
   CreatedEngine created;
   created.engine = std::make_unique<LlmEngine>(std::move(parts), options);

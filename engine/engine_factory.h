@@ -32,7 +32,8 @@ struct EngineDescription {
   std::string model_fingerprint;  // changes when the checkpoint changes
   MemoryPlan memory_plan;
   GenerationDefaults generation_defaults;
-  std::vector<std::string> notes;  // for the user, a line each
+  std::vector<TokenId> eos_token_ids;  // any of them ends a sequence
+  std::vector<std::string> notes;      // for the user, a line each
 };
 
 struct CreatedEngine {

@@ -1,6 +1,5 @@
 #include "tools/generate.h"
 
-#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <memory>
@@ -10,9 +9,9 @@
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
-#include "engine/core/json.h"
 #include "engine/engine_factory.h"
 #include "tools/demo_model.h"
+#include "tools/generate_report.h"
 #include "tools/generate_run.h"
 
 namespace llmrun {
@@ -117,18 +116,6 @@ SamplingParams sampling_defaults(const GenerateOptions& options,
   return params;
 }
 
-// The parameters every run has, then those that differ from their defaults.
-nlohmann::ordered_json effective_sampling(const SamplingParams& params) {
-  nlohmann::ordered_json json = {
-      {"temperature", params.temperature}, {"top_p", params.top_p}, {"top_k", params.top_k}};
-  if (params.max_tokens)
-    json["max_tokens"] = *params.max_tokens;
-  else
-    json["max_tokens"] = "until the context ends";
-  json.update(to_json(params));
-  return json;
-}
-
 }  // namespace
 
 void add_generate_command(CLI::App& command, GenerateOptions& options) {
@@ -174,9 +161,13 @@ int run_generate(const GenerateOptions& options) {
       {.max_inflight = static_cast<std::size_t>(
            options.max_inflight > 0 ? options.max_inflight
                                     : description.config.max_num_seqs * kInflightPerSequence)});
-  if (!options.quiet) fmt::print(stderr, "sampling: {}\n", dump_json(effective_sampling(defaults)));
+  if (!options.quiet) fmt::print(stderr, "{}", opening_report(description, defaults));
+  const double start = created.engine->now();
   run.run();
   writer.close();
+  if (!options.quiet) {
+    fmt::print(stderr, "{}", closing_report(run.progress(), created.engine->now() - start));
+  }
   return run.progress().num_rows_failed > 0 ? 1 : 0;
 }
 

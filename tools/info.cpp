@@ -26,19 +26,20 @@ Rows model_rows(const ModelDescription& described) {
   Rows rows = {
       {"model", described.engine.config.model},
       {"architecture", model.architecture},
-      {"parameters", fmt::format("{:.1f} M", static_cast<double>(described.engine.num_parameters) / 1e6)},
+      {"parameters",
+       fmt::format("{:.1f} M", static_cast<double>(described.engine.num_parameters) / 1e6)},
       {"dtype", fmt::format("{}, KV cache {}", to_string(described.engine.dtype),
                             to_string(described.engine.kv_cache_dtype))},
       {"layers", fmt::format("{}", model.num_layers)},
       {"hidden size", fmt::format("{}, MLP {}", model.hidden_size, model.intermediate_size)},
-      {"heads", fmt::format("{} query, {} key/value, of {}", model.num_query_heads, model.num_kv_heads,
-                            model.head_dim)},
+      {"heads", fmt::format("{} query, {} key/value, of {}", model.num_query_heads,
+                            model.num_kv_heads, model.head_dim)},
       {"vocabulary", fmt::format("{} rows", model.vocab_size)},
       {"context", fmt::format("{} tokens; this run {}", model.max_positions,
                               described.engine.config.max_model_len)},
       {"tokenizer", described.tokenizer},
       {"chat template", described.chat_template},
-      {"end of sequence", fmt::format("{}", fmt::join(model.eos_token_ids, ", "))}};
+      {"end of sequence", fmt::format("{}", fmt::join(described.engine.eos_token_ids, ", "))}};
   return rows;
 }
 
@@ -73,16 +74,16 @@ int run_info(const InfoOptions& options) {
   const ModelDescription described = describe_model(config, "auto");
   const MemoryPlan& plan = described.engine.memory_plan;
   if (options.json) {
-    const nlohmann::ordered_json json = {
-        {"versions_and_device", to_json(machine_rows(described))},
-        {"model", to_json(model_rows(described))},
-        {"memory", {{"total_bytes", plan.inputs.total_bytes},
-                    {"weight_bytes", plan.inputs.weight_bytes},
-                    {"activation_bytes", plan.inputs.activation_bytes},
-                    {"kv_pool_bytes", plan.kv_pool_bytes},
-                    {"kv_pool_tokens", plan.kv_pool_tokens}}},
-        {"config", to_json(described.engine.config)},
-        {"notes", described.engine.notes}};
+    const nlohmann::ordered_json json = {{"versions_and_device", to_json(machine_rows(described))},
+                                         {"model", to_json(model_rows(described))},
+                                         {"memory",
+                                          {{"total_bytes", plan.inputs.total_bytes},
+                                           {"weight_bytes", plan.inputs.weight_bytes},
+                                           {"activation_bytes", plan.inputs.activation_bytes},
+                                           {"kv_pool_bytes", plan.kv_pool_bytes},
+                                           {"kv_pool_tokens", plan.kv_pool_tokens}}},
+                                         {"config", to_json(described.engine.config)},
+                                         {"notes", described.engine.notes}};
     std::cout << dump_json(json, 2) << '\n';
     return 0;
   }
