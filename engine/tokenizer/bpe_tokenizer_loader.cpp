@@ -118,7 +118,9 @@ MergeTable build_merges(const TokenizerJson& json, const std::string& name,
       }
       return id;
     };
-    merges.set(id_of(left), id_of(right), {static_cast<std::uint32_t>(rank), id_of(merged)});
+    const TokenId left_id = id_of(left);
+    const TokenId right_id = id_of(right);
+    merges.set(left_id, right_id, {static_cast<std::uint32_t>(rank), id_of(merged)});
   }
   return merges;
 }
