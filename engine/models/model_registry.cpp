@@ -70,6 +70,7 @@ LoadedModel load_dummy(const ModelLocation& location, const ModelConfig& config,
                                               choose_max_positions(config, options.max_positions));
   loaded.dtype = choice.dtype;
   loaded.fingerprint = fmt::format("dummy:{}:{}", location.name, options.seed);
+  loaded.notes = config.notes;
   if (!choice.note.empty()) loaded.notes.push_back(choice.note);
   return loaded;
 }

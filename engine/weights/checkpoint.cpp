@@ -29,6 +29,27 @@ bool is_shard_name(const std::string& name) {
          name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
+// Whether the exponent bits `mask` of some element are all set: NaN or infinity.
+template <typename Bits>
+bool has_exponent(const Tensor& tensor, Bits mask) {
+  const Bits* bits = tensor.as<Bits>();
+  Bits found = 0;
+  const std::int64_t size = tensor.num_elements();
+  for (std::int64_t i = 0; i < size; ++i) {
+    found = static_cast<Bits>(found | static_cast<Bits>((bits[i] & mask) == mask));
+  }
+  return found != 0;
+}
+
+bool is_finite(const Tensor& tensor) {
+  switch (tensor.dtype()) {
+    case DType::kF32: return !has_exponent<std::uint32_t>(tensor, 0x7f800000U);
+    case DType::kBf16: return !has_exponent<std::uint16_t>(tensor, 0x7f80U);
+    case DType::kF16: return !has_exponent<std::uint16_t>(tensor, 0x7c00U);
+    default: return true;
+  }
+}
+
 bool is_floating_point(const SafetensorsDType& type) {
   return type.dtype == DType::kF32 || type.dtype == DType::kF16 || type.dtype == DType::kBf16;
 }
@@ -63,8 +84,8 @@ void Checkpoint::fail_no_weights() const {
     if (!fs::exists(folder_ / name, ignored)) continue;
     throw Error(ErrorKind::kModel,
                 fmt::format("{}: {} is a pickle file, which is not read because it can run code; "
-                            "convert it to {} with safetensors' convert.py, or download the "
-                            "safetensors revision of the model",
+                            "convert it to {} (save_pretrained() of transformers writes it), or "
+                            "download a revision of the model that has one",
                             folder_.string(), name, kSingleFile));
   }
   throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected {} or {}", folder_.string(),
@@ -203,6 +224,10 @@ HostTensor Checkpoint::require(const std::string& name, std::initializer_list<st
   }
   HostTensor result(*tensor.type->dtype, shape);
   file.read(tensor, 0, std::span(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes)));
+  if (!is_finite(result.tensor())) {
+    notes_.push_back(fmt::format("{}: tensor {} holds NaN or infinity: requests will fail",
+                                 file.path().string(), name));
+  }
   return result;
 }
 

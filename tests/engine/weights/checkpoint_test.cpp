@@ -109,6 +109,25 @@ TEST_CASE("what is not there, or not as expected") {
                     offset + 16));
 }
 
+TEST_CASE("NaN and infinity among the weights are worth a note") {
+  const TemporaryFolder folder;
+  const auto notes_of = [&](const std::string& dtype, std::int64_t size, const std::string& bytes) {
+    folder.write("model.safetensors", make_safetensors({{"w", dtype, {size}, bytes}}));
+    Checkpoint checkpoint(folder.path());
+    static_cast<void>(checkpoint.require("w", {size}));
+    return checkpoint.notes();
+  };
+  const std::string note = (folder.path() / "model.safetensors").string() +
+                           ": tensor w holds NaN or infinity: requests will fail";
+  CHECK(notes_of("F32", 2, std::string("\xff\xff\x7f\x7f\0\0\0\x80", 8)).empty());
+  CHECK(notes_of("F32", 2, std::string("\0\0\0\0\0\0\x80\xff", 8)) == std::vector{note});
+  CHECK(notes_of("F32", 1, std::string("\x01\0\x80\x7f", 4)) == std::vector{note});
+  CHECK(notes_of("BF16", 2, std::string("\x7f\x7f\x80\x80", 4)).empty());
+  CHECK(notes_of("BF16", 2, std::string("\0\0\x80\x7f", 4)) == std::vector{note});
+  CHECK(notes_of("F16", 2, std::string("\xff\x7b\x80\x80", 4)).empty());
+  CHECK(notes_of("F16", 2, std::string("\0\0\x01\xfc", 4)) == std::vector{note});
+}
+
 TEST_CASE("the type of most bytes") {
   const TemporaryFolder folder;
   folder.write("model.safetensors", make_safetensors({{"a", "F32", {1}, "1234"},
