@@ -219,6 +219,7 @@ Dict make_dict(Interpreter& interpreter, std::string_view function, const Argume
   Dict dict;
   if (!arguments.positional.empty()) {
     const Value& source = arguments.positional.front();
+    if (source.is_undefined()) fail_undefined(source);
     if (source.is(ValueKind::kDict)) {
       dict.items = source.as_dict().items;
     } else {

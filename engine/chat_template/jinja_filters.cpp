@@ -249,7 +249,6 @@ Value trim_filter(Interpreter& interpreter, const Value& input, const Arguments&
 
 Value truncate_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("truncate", arguments, {"length", "killwords", "end", "leeway"});
-  const std::string text = text_of(interpreter, input);
   const std::int64_t limit = bound.integer(0, 255);
   const std::string_view end = bound.string(2, "...");
   const std::int64_t leeway = bound.optional_integer(3).value_or(5);
@@ -257,10 +256,11 @@ Value truncate_filter(Interpreter& interpreter, const Value& input, const Argume
   if (limit < end_length || leeway < 0) {
     throw RenderError(fmt::format("truncate() expects a length of at least {}", end_length));
   }
-  if (static_cast<std::int64_t>(count_code_points(text)) - leeway <= limit) {
-    return interpreter.string(text);
+  if (length(input) - leeway <= limit) return input;
+  if (!input.is_string()) {
+    throw RenderError(fmt::format("truncate() expects a string, found '{}'", type_name(input)));
   }
-  std::string_view kept = text;
+  std::string_view kept = input.as_string();
   kept = kept.substr(0, byte_offset(kept, static_cast<std::size_t>(limit - end_length)));
   if (!bound.boolean(1, false)) kept = kept.substr(0, kept.rfind(' '));
   return interpreter.string(std::string(kept).append(end));

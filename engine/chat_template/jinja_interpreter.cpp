@@ -455,7 +455,13 @@ Interpreter::Flow Interpreter::run(const FilterBlock& statement) {
   Flow flow = Flow::kNext;
   const Value text = string(capture(statement.body, flow));
   if (flow != Flow::kNext) return flow;
-  append_string(*out_, apply_block_filter(*statement.filter, text), budget_);
+  const Value filtered = apply_block_filter(*statement.filter, text);
+  // Unlike {{ }}, a filter block does not print its result with str().
+  if (!filtered.is_string()) {
+    throw RenderError(fmt::format("the filter block makes a value of type '{}', not a string",
+                                  type_name(filtered)));
+  }
+  append_string(*out_, filtered, budget_);
   check_output();
   return Flow::kNext;
 }

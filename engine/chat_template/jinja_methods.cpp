@@ -217,9 +217,7 @@ Value has_case_method(Interpreter& interpreter, const Value& self, const Argumen
 Value get_method(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("get", arguments, {"key", "default"}, 1);
   interpreter.budget().charge_steps(static_cast<std::int64_t>(self.as_dict().items.size() / 8));
-  if (bound[0]->is(ValueKind::kSequence) || bound[0]->is(ValueKind::kDict)) {
-    throw RenderError(fmt::format("unhashable type: '{}'", type_name(*bound[0])));
-  }
+  check_hashable(*bound[0]);
   if (const Value* value = self.as_dict().find(*bound[0])) return *value;
   return bound[1] != nullptr ? *bound[1] : Value::none();
 }
@@ -362,7 +360,7 @@ MethodLookup find_method(const Value& self, std::string_view name) {
       if (type == SequenceType::kList && is_one_of(kForbiddenOfList, name)) {
         return {MethodStatus::kForbidden, nullptr};
       }
-      if (type > SequenceType::kTuple || (type == SequenceType::kTuple && name == "copy"))
+      if (type > SequenceType::kRange || (type != SequenceType::kList && name == "copy"))
         return {};
       return look_up(kListMethods, name);
     }

@@ -21,31 +21,47 @@ int nesting_of(const Arguments& arguments) {
 
 // What a lazy filter does to one item: true to yield `item`, which it may have replaced.
 using ItemFunction = std::function<bool(Value& item)>;
+// Makes what a lazy filter reads. Called when the first item is asked for: errors show only then.
+using SourceFunction = std::function<Value()>;
 
 class LazyIterator : public Iterator {
  public:
-  LazyIterator(Interpreter& interpreter, const Value& input, int nesting, ItemFunction function)
-      : Iterator(std::max(nesting, input.nesting())),
-        cursor_(input, interpreter.budget()),
+  LazyIterator(RenderBudget& budget, int nesting, SourceFunction source, ItemFunction function)
+      : Iterator(nesting),
+        budget_(budget),
+        source_(std::move(source)),
         function_(std::move(function)) {}
 
   bool next(Value& item) override {
-    while (cursor_.next(item)) {
-      if (function_(item)) return true;
+    if (!cursor_) cursor_.emplace(source_(), budget_);
+    while (cursor_->next(item)) {
+      if (!function_ || function_(item)) return true;
     }
     return false;
   }
 
  private:
-  Cursor cursor_;
+  RenderBudget& budget_;
+  SourceFunction source_;
+  std::optional<Cursor> cursor_;
   ItemFunction function_;
 };
 
 Value make_lazy(Interpreter& interpreter, const Value& input, const Arguments& arguments,
                 ItemFunction function) {
-  interpreter.budget().charge_items(4);
+  interpreter.budget().charge_items(8);
   return std::shared_ptr<Iterator>(std::make_shared<LazyIterator>(
-      interpreter, input, nesting_of(arguments), std::move(function)));
+      interpreter.budget(), std::max(input.nesting(), nesting_of(arguments)),
+      [input] { return input; }, std::move(function)));
+}
+
+// An iterator over the list that `source` makes of `input`; its items may be nested one level deeper.
+Value make_deferred(Interpreter& interpreter, const Value& input, const Arguments& arguments,
+                    SourceFunction source) {
+  interpreter.budget().charge_items(8);
+  const int nesting = std::max(input.nesting(), nesting_of(arguments));
+  return std::shared_ptr<Iterator>(std::make_shared<LazyIterator>(
+      interpreter.budget(), Value::nesting_around(nesting), std::move(source), nullptr));
 }
 
 // The parts of "a.b.0": names and numbers. An integer is one part; none is no part.
@@ -107,7 +123,7 @@ Value min_or_max(Interpreter& interpreter, const Value& input, const Arguments& 
 // select, reject and their variants for attributes.
 Value select_or_reject(Interpreter& interpreter, const Value& input, const Arguments& arguments,
                        bool keeps, bool by_attribute) {
-  if (!is_true(input)) return make_lazy(interpreter, Value(), {}, [](Value&) { return false; });
+  if (!is_true(input)) return make_lazy(interpreter, Value(), {}, nullptr);
   std::vector<Value> path;
   Arguments rest = arguments;
   const auto take_first = [&rest] {
@@ -142,45 +158,47 @@ Value batch_filter(Interpreter& interpreter, const Value& input, const Arguments
   const BoundArguments bound("batch", arguments, {"linecount", "fill_with"}, 1);
   const std::int64_t size = bound.integer(0, 0);
   if (size <= 0) throw RenderError("batch() expects a positive count");
-  RenderBudget& budget = interpreter.budget();
-  std::vector<Value> batches;
-  std::vector<Value> batch;
-  const auto flush = [&] { batches.push_back(Value::list(std::exchange(batch, {}), budget)); };
-  for (const Value& item : to_vector(input, budget)) {
-    batch.push_back(item);
-    if (static_cast<std::int64_t>(batch.size()) == size) flush();
-  }
-  if (!batch.empty()) {
-    if (bound[1] != nullptr && !bound[1]->is_none()) {
-      budget.charge_items(static_cast<std::size_t>(size));
-      batch.resize(static_cast<std::size_t>(size), *bound[1]);
+  const Value fill = bound[1] == nullptr ? Value::none() : *bound[1];
+  return make_deferred(interpreter, input, arguments, [&interpreter, input, size, fill] {
+    RenderBudget& budget = interpreter.budget();
+    std::vector<Value> batches;
+    std::vector<Value> batch;
+    const auto flush = [&] { batches.push_back(Value::list(std::exchange(batch, {}), budget)); };
+    for (const Value& item : to_vector(input, budget)) {
+      batch.push_back(item);
+      if (static_cast<std::int64_t>(batch.size()) == size) flush();
     }
-    flush();
-  }
-  return make_lazy(interpreter, Value::list(std::move(batches), budget), {},
-                   [](Value&) { return true; });
+    if (!batch.empty() && !fill.is_none()) {
+      budget.charge_items(static_cast<std::size_t>(size));
+      batch.resize(static_cast<std::size_t>(size), fill);
+    }
+    if (!batch.empty()) flush();
+    return Value::list(std::move(batches), budget);
+  });
 }
 
 Value slice_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("slice", arguments, {"slices", "fill_with"}, 1);
   const std::int64_t count = bound.integer(0, 0);
-  RenderBudget& budget = interpreter.budget();
   if (count <= 0) throw RenderError("slice() expects a positive count");
-  budget.charge_items(static_cast<std::size_t>(std::min<std::int64_t>(count, 1 << 30)));
-  const std::vector<Value> items = to_vector(input, budget);
-  const auto size = static_cast<std::int64_t>(items.size());
-  std::vector<Value> slices;
-  auto begin = items.begin();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const bool is_longer = i < size % count;
-    const auto end = begin + size / count + (is_longer ? 1 : 0);
-    std::vector<Value> part(begin, end);
-    begin = end;
-    if (!is_longer && bound[1] != nullptr && !bound[1]->is_none()) part.push_back(*bound[1]);
-    slices.push_back(Value::list(std::move(part), budget));
-  }
-  return make_lazy(interpreter, Value::list(std::move(slices), budget), {},
-                   [](Value&) { return true; });
+  const Value fill = bound[1] == nullptr ? Value::none() : *bound[1];
+  return make_deferred(interpreter, input, arguments, [&interpreter, input, count, fill] {
+    RenderBudget& budget = interpreter.budget();
+    budget.charge_items(static_cast<std::size_t>(count));
+    const std::vector<Value> items = to_vector(input, budget);
+    const auto size = static_cast<std::int64_t>(items.size());
+    std::vector<Value> slices;
+    auto begin = items.begin();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const bool is_longer = i < size % count;
+      const auto end = begin + size / count + (is_longer ? 1 : 0);
+      std::vector<Value> part(begin, end);
+      begin = end;
+      if (!is_longer && !fill.is_none()) part.push_back(fill);
+      slices.push_back(Value::list(std::move(part), budget));
+    }
+    return Value::list(std::move(slices), budget);
+  });
 }
 
 Value dictsort_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
@@ -246,17 +264,17 @@ Value last_filter(Interpreter& interpreter, const Value& input, const Arguments&
 
 Value items_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("items", arguments, {});
-  RenderBudget& budget = interpreter.budget();
-  std::vector<Value> items;
-  if (input.is(ValueKind::kDict)) {
-    for (const auto& [key, value] : input.as_dict().items) {
-      items.push_back(Value::tuple({key, value}, budget));
+  return make_deferred(interpreter, input, {}, [&interpreter, input] {
+    std::vector<Value> items;
+    if (input.is(ValueKind::kDict)) {
+      for (const auto& [key, value] : input.as_dict().items) {
+        items.push_back(Value::tuple({key, value}, interpreter.budget()));
+      }
+    } else if (!input.is_undefined()) {
+      throw RenderError("Can only get item pairs from a mapping.");
     }
-  } else if (!input.is_undefined()) {
-    throw RenderError("Can only get item pairs from a mapping.");
-  }
-  return make_lazy(interpreter, Value::list(std::move(items), budget), {},
-                   [](Value&) { return true; });
+    return Value::list(std::move(items), interpreter.budget());
+  });
 }
 
 Value join(Interpreter& interpreter, std::string_view separator, const Value& items,
@@ -298,7 +316,7 @@ Value list_filter(Interpreter& interpreter, const Value& input, const Arguments&
 }
 
 Value map_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  if (!is_true(input)) return make_lazy(interpreter, Value(), {}, [](Value&) { return false; });
+  if (!is_true(input)) return make_lazy(interpreter, Value(), {}, nullptr);
   if (arguments.positional.empty()) {
     const BoundArguments bound("map", arguments, {"attribute", "default"}, 1);
     const Value default_value = bound[1] == nullptr ? Value::none() : *bound[1];
@@ -358,8 +376,8 @@ Value reverse_filter(Interpreter& interpreter, const Value& input, const Argumen
   std::reverse(items.begin(), items.end());
   Value reversed = Value::list(std::move(items), budget);
   // Python's reversed() is lazy; what it cannot reverse becomes a list.
-  if (input.is(ValueKind::kIterator) || input.is_undefined()) return reversed;
-  return make_lazy(interpreter, reversed, {}, [](Value&) { return true; });
+  if (input.is(ValueKind::kIterator)) return reversed;
+  return make_lazy(interpreter, reversed, {}, nullptr);
 }
 
 Value sum_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
@@ -387,9 +405,7 @@ Value unique_filter(Interpreter& interpreter, const Value& input, const Argument
                    [&interpreter, path, case_sensitive, seen](Value& item) {
                      Value key = follow_path(interpreter, item, path);
                      if (!case_sensitive) key = ignore_case(interpreter, key);
-                     if (key.is(ValueKind::kSequence) || key.is(ValueKind::kDict)) {
-                       throw RenderError(fmt::format("unhashable type: '{}'", type_name(key)));
-                     }
+                     check_hashable(key);
                      for (const Value& other : *seen) {
                        if (equals(other, key, interpreter.budget())) return false;
                      }

@@ -411,6 +411,14 @@ bool less_than(const Value& a, const Value& b, RenderBudget& budget, std::string
                                 type_name(a), type_name(b)));
 }
 
+void check_hashable(const Value& value) {
+  const bool is_list =
+      value.is(ValueKind::kSequence) && value.as_sequence().type == SequenceType::kList;
+  if (is_list || value.is(ValueKind::kDict)) {
+    throw RenderError(fmt::format("unhashable type: '{}'", type_name(value)));
+  }
+}
+
 bool less_or_equal(const Value& a, const Value& b, RenderBudget& budget, std::string_view name) {
   // less_than() also refuses what has no order. NaN is neither less nor equal.
   return less_than(a, b, budget, name) || equals(a, b, budget);
@@ -426,9 +434,7 @@ bool contains(const Value& container, const Value& item, RenderBudget& budget) {
     return container.as_string().find(item.as_string()) != std::string_view::npos;
   }
   if (container.is(ValueKind::kDict)) {
-    if (item.is(ValueKind::kSequence) || item.is(ValueKind::kDict)) {
-      throw RenderError(fmt::format("unhashable type: '{}'", type_name(item)));
-    }
+    check_hashable(item);
     budget.charge_steps(static_cast<std::int64_t>(container.as_dict().items.size() / 8));
     return container.as_dict().find(item) != nullptr;
   }

@@ -184,6 +184,8 @@ bool less_than(const Value& a, const Value& b, RenderBudget& budget,
 // a <= b, on the same terms.
 bool less_or_equal(const Value& a, const Value& b, RenderBudget& budget,
                    std::string_view operator_name);
+// Throws RenderError for what Python cannot look up in a dict: lists and dicts.
+void check_hashable(const Value& value);
 // item in container.
 bool contains(const Value& container, const Value& item, RenderBudget& budget);
 // len(value).

@@ -1,7 +1,12 @@
 #include "engine/chat_template/chat_template.h"
 
 #include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -24,6 +29,59 @@ std::string render(const std::string& source, const nlohmann::ordered_json& vari
   return ChatTemplate::parse(source, "test").render(nlohmann::ordered_json::array(), options);
 }
 
+// The time the goldens were made at, on the clock of this machine.
+std::time_t golden_time() {
+  std::tm local{};
+  local.tm_year = 2024 - 1900;
+  local.tm_mon = 6;
+  local.tm_mday = 26;
+  local.tm_hour = 12;
+  local.tm_min = 34;
+  local.tm_sec = 56;
+  local.tm_isdst = -1;
+  return std::mktime(&local);
+}
+
+ChatTemplateOptions golden_options(const nlohmann::ordered_json& conversation) {
+  ChatTemplateOptions options;
+  options.now = golden_time();
+  options.tools = conversation.value("tools", nlohmann::ordered_json());
+  options.variables = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  if (conversation.contains("variables")) options.variables.update(conversation["variables"]);
+  return options;
+}
+
+using Files = std::map<std::string, std::string>;
+
+// Model folder with the given files, removed at the end.
+class ModelDir {
+ public:
+  explicit ModelDir(const Files& files) {
+    char name[] = "/tmp/llmrun_chat_template_XXXXXX";
+    REQUIRE(mkdtemp(name) != nullptr);
+    path_ = name;
+    for (const auto& [file, text] : files) {
+      std::filesystem::create_directories((path_ / file).parent_path());
+      std::ofstream(path_ / file) << text;
+    }
+  }
+  ~ModelDir() { std::filesystem::remove_all(path_); }
+  ModelDir(const ModelDir&) = delete;
+  ModelDir& operator=(const ModelDir&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string message_of(const std::string& source) {
+  try {
+    return render(source);
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
 TEST_CASE("templates mean what jinja2 means") {
   for (const auto& row : read_data("semantics.json")) {
     const auto source = row["template"].get<std::string>();
@@ -37,6 +95,281 @@ TEST_CASE("templates mean what jinja2 means") {
       CHECK(render(source, row["variables"]) == row["output"].get<std::string>());
     }
   }
+}
+
+TEST_CASE("model templates render as Hugging Face renders them") {
+  const nlohmann::ordered_json conversations = read_data("conversations.json");
+  const nlohmann::ordered_json goldens = read_data("goldens.json");
+  REQUIRE(goldens.size() >= 60);
+  for (const auto& [file, outputs] : goldens.items()) {
+    CAPTURE(file);
+    const std::string source =
+        read_file(kDataDir + "templates/" + file, 1 << 20, ErrorKind::kInput);
+    const ChatTemplate chat_template = ChatTemplate::parse(source, file);
+    REQUIRE(outputs.size() == conversations.size());
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const nlohmann::ordered_json& conversation = conversations[i];
+      const auto name = conversation["name"].get<std::string>();
+      CAPTURE(name);
+      const ChatTemplateOptions options = golden_options(conversation);
+      if (outputs[i].is_null()) {
+        CHECK_THROWS_AS(chat_template.render(conversation["messages"], options), ChatTemplateError);
+      } else {
+        CHECK(chat_template.render(conversation["messages"], options) ==
+              outputs[i].get<std::string>());
+      }
+    }
+  }
+}
+
+TEST_CASE("a template that does not parse names file, line and column") {
+  const auto parse_error = [](const std::string& source) -> std::string {
+    try {
+      ChatTemplate::parse(source, "chat_template.jinja");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kModel);
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(parse_error("a\n{% if x %}b") ==
+        "chat_template.jinja: line 2 column 12: the template ends without 'elif' or 'else' or "
+        "'endif'");
+  CHECK(parse_error("é {{ x |nofilter }}") ==
+        "chat_template.jinja: line 1 column 9: no filter named 'nofilter'");
+  CHECK(parse_error("x\r\n\r\n{% include 'a' %}") ==
+        "chat_template.jinja: line 3 column 4: the tag 'include' is not supported");
+  for (const char* source :
+       {"{{",
+        "{{ x",
+        "{% if x",
+        "{{ 'a }}",
+        "{# x",
+        "{% raw %}",
+        "{{ x }",
+        "{{ (1 }}",
+        "{{ [1,2) }}",
+        "{% endif %}",
+        "{% for x %}{% endfor %}",
+        "{% for 1 in x %}{% endfor %}",
+        "{{ 1 + }}",
+        "{% break %}",
+        "{% set true = 1 %}",
+        "{% macro %}{% endmacro %}",
+        "{{ x is nosuchtest }}",
+        "{% import 'os' as os %}",
+        "{% extends 'x' %}",
+        "{% block a %}{% endblock %}",
+        "{% autoescape true %}{% endautoescape %}",
+        "{% for a in b recursive %}{% endfor %}",
+        "{{ f(a=1, 2) }}",
+        "{{ 99999999999999999999 }}",
+        "{{ '\\ud800' }}",
+        "{{ a b }}",
+        "{{ ! }}",
+        "\xff",
+        "{% for x in y %}{% macro f() %}{% break %}{% endmacro %}{% endfor %}"}) {
+    CAPTURE(source);
+    CHECK_FALSE(parse_error(source).empty());
+  }
+}
+
+TEST_CASE("an error while rendering names line and column") {
+  const ChatTemplate chat_template =
+      ChatTemplate::parse("ok\n  {{ raise_exception('no ' ~ messages[0].role) }}", "t.jinja");
+  try {
+    chat_template.render({{{"role", "system"}}}, {});
+    FAIL("no error");
+  } catch (const ChatTemplateError& error) {
+    CHECK(std::string(error.what()) == "t.jinja: line 2 column 21: no system");
+    CHECK(error.line() == 2);
+    CHECK(error.column() == 21);
+  }
+  CHECK(message_of("{{ a.b }}") == "test: line 1 column 6: 'a' is undefined");
+  CHECK(message_of("{{ {}.b.c }}").find("'dict object' has no attribute 'b'") != std::string::npos);
+  CHECK(message_of("{{ 1 // 0 }}").find("by zero") != std::string::npos);
+  CHECK(message_of("{{ 'a'.encode() }}").find("is not supported") != std::string::npos);
+  CHECK(message_of("{{ 9223372036854775807 + 1 }}").find("64 bits") != std::string::npos);
+  CHECK(message_of("{% set n = namespace(_x=1) %}").find("'_x'") != std::string::npos);
+}
+
+// Each of these would run for hours, exhaust the memory or overflow the stack.
+const std::vector<std::string>& hostile_templates() {
+  static const std::vector<std::string> kTemplates = {
+      "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+      "{% macro f(x) %}{% for i in [1] %}{% if 1 %}{{ [f([x])] }}{% endif %}{% endfor %}"
+      "{% endmacro %}{{ f(1) }}",
+      "{% for i in range(1000000000) %}x{% endfor %}",
+      "{{ range(-9223372036854775807, 9223372036854775807)|length }}",
+      "{% for i in range(3000) %}{% for j in range(3000) %}{% for k in range(3000) %}"
+      "{% endfor %}{% endfor %}{% endfor %}",
+      "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}"
+      "{% set ns.s = ns.s + ns.s %}{% endfor %}",
+      "{% set ns = namespace(s='x' * 4000000) %}{% for i in range(100000) %}"
+      "{% set ns.l = [ns.s ~ i, ns.l] %}{% endfor %}",
+      "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{% set ns.s = [ns.s] %}"
+      "{% endfor %}",
+      "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{% set ns.s = [ns.s].count %}"
+      "{% endfor %}",
+      "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{% for x in [ns.s] %}"
+      "{% set ns.s = loop %}{% endfor %}{% endfor %}",
+      "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{% set ns.s = ns.s|map('upper') %}"
+      "{% endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}"
+      "{% endfor %}{{ ns.l }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}"
+      "{% endfor %}{{ ns.l|tojson }}",
+      "{% set ns = namespace(l=[1], m=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}"
+      "{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(40) %}{% set ns.l = ns.l + ns.l %}{% "
+      "endfor %}",
+      "{% set n = namespace() %}{% set n.n = n %}{{ n }}",
+      "{{ 'x' * 1000000000000 }}",
+      "{{ [1] * 1000000000000 }}",
+      "{{ 'x'.center(1000000000000) }}",
+      "{{ '%1000000000d' % 1 }}",
+      "{{ 'x'|indent(1000000000000) }}",
+      "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
+      "{{ ('x' * 1000000).replace('', 'y' * 1000000) }}",
+      "{% set s = 'a' * 10000000 %}{% for i in range(1000000) %}{{ s == s ~ '' }}{% endfor %}",
+      "{% set s = 'a ' * 8000000 %}{{ s.split() | length }}",
+      "{% set s = 'a,' * 8000000 %}{{ s.split(',') | length }}",
+      "{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}",
+      "{% for i in range(100000) %}{% macro f() %}{% endmacro %}{{ range(1000)|list }}{% endfor %}",
+      "{% for i in range(100000) %}{{ range(100000)|sort|unique|list|length }}{% endfor %}",
+      "{{ range(100000)|batch(1)|slice(1000000000)|list }}",
+      "{{ strftime_now('%c' * 100000) }}",
+      "{% call f() %}{% endcall %}",
+  };
+  return kTemplates;
+}
+
+TEST_CASE("hostile templates end in an error") {
+  for (const std::string& source : hostile_templates()) {
+    CAPTURE(source);
+    CHECK_THROWS_AS(render(source), ChatTemplateError);
+  }
+}
+
+TEST_CASE("nesting in the source is limited") {
+  const auto repeat = [](const std::string& text, int count) {
+    std::string out;
+    for (int i = 0; i < count; ++i) out += text;
+    return out;
+  };
+  for (const int depth : {100, 10000}) {
+    for (const std::string& source :
+         {"{{ " + repeat("(", depth) + "1" + repeat(")", depth) + " }}",
+          "{{ " + repeat("[", depth) + "1" + repeat("]", depth) + " }}",
+          "{{ " + repeat("not ", depth) + "1 }}", "{{ " + repeat("-", depth) + "1 }}",
+          "{{ x" + repeat(".x", depth) + " }}", "{{ x" + repeat("|trim", depth) + " }}",
+          "{{ x" + repeat("[0]", depth) + " }}", "{{ x" + repeat("()", depth) + " }}",
+          "{{ " + repeat("1 if 1 else ", depth) + "1 }}", "{{ 1 " + repeat("if 1 ", depth) + " }}",
+          repeat("{% if 1 %}", depth) + repeat("{% endif %}", depth),
+          repeat("{% for x in y %}", depth) + repeat("{% endfor %}", depth),
+          "{% set " + repeat("(", depth) + "a" + repeat(")", depth) + " = 1 %}"}) {
+      CHECK_THROWS_AS(ChatTemplate::parse(source, "test"), Error);
+    }
+  }
+  // Chains of one level are no nesting.
+  CHECK(render("{{ 1" + repeat(" + 1", 5000) + " }}") == "5001");
+  CHECK(render("{{ 'a'" + repeat(" ~ 'a'", 50) + " }}") == repeat("a", 51));
+  CHECK(render("{{ 0" + repeat(" or 0", 5000) + " }}") == "0");
+  CHECK(render("{% if 0 %}" + repeat("{% elif 0 %}", 5000) + "{% endif %}") == "");
+  CHECK(render(repeat("{% if 1 %}", 60) + "x" + repeat("{% endif %}", 60)) == "x");
+  CHECK_THROWS_AS(ChatTemplate::parse(std::string((256U << 10) + 1, 'x'), "test"), Error);
+}
+
+TEST_CASE("one template renders on several threads") {
+  const std::string source =
+      "{% for m in messages %}{{ m.role|upper }}:{{ loop.index }};{% endfor %}";
+  const ChatTemplate chat_template = ChatTemplate::parse(source, "test");
+  const nlohmann::ordered_json messages = {{{"role", "user"}}, {{"role", "assistant"}}};
+  std::vector<std::thread> threads;
+  std::vector<int> num_wrong(4, 0);
+  for (std::size_t t = 0; t < num_wrong.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) {
+        if (chat_template.render(messages, {}) != "USER:1;ASSISTANT:2;") ++num_wrong[t];
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(num_wrong == std::vector<int>(4, 0));
+}
+
+TEST_CASE("built-in templates") {
+  const nlohmann::ordered_json messages = {{{"role", "system"}, {"content", "S"}},
+                                           {{"role", "user"}, {"content", " a "}},
+                                           {{"role", "assistant"}, {"content", "b"}},
+                                           {{"role", "user"}, {"content", "c"}}};
+  const nlohmann::ordered_json no_system(messages.begin() + 1, messages.end());
+  ChatTemplateOptions options;
+  options.variables = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  const auto text = [&](const std::string& name, const nlohmann::ordered_json& conversation) {
+    const auto chat_template = load_chat_template("/nonexistent", name);
+    REQUIRE(chat_template);
+    return chat_template->render(conversation, options);
+  };
+  CHECK(text("chatml", messages) ==
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n a <|im_end|>\n"
+        "<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
+        "<|im_start|>assistant\n");
+  CHECK(text("llama2", messages) ==
+        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\n a [/INST] b </s><s>[INST] c [/INST]");
+  CHECK(text("llama2", no_system) == "<s>[INST] a [/INST] b </s><s>[INST] c [/INST]");
+  CHECK(text("vicuna", messages) == "<s>S USER:  a  ASSISTANT: b</s>USER: c ASSISTANT:");
+  CHECK(text("vicuna", no_system) ==
+        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. "
+        "USER:  a  ASSISTANT: b</s>USER: c ASSISTANT:");
+  CHECK(text("baichuan2", messages) ==
+        "S<reserved_106> a <reserved_107>b<reserved_106>c<reserved_107>");
+  const auto vicuna = built_in_chat_template("vicuna");
+  CHECK_THROWS_AS(vicuna->render({{{"role", "tool"}, {"content", ""}}}, options),
+                  ChatTemplateError);
+}
+
+TEST_CASE("where the template of a model comes from") {
+  const auto text_of = [](const std::optional<ChatTemplate>& chat_template,
+                          const nlohmann::ordered_json& tools = nullptr) {
+    ChatTemplateOptions options;
+    options.tools = tools;
+    return chat_template ? chat_template->render(nlohmann::ordered_json::array(), options)
+                         : "(none)";
+  };
+  const ModelDir empty(Files{});
+  const ModelDir config(Files{{"tokenizer_config.json", R"({"chat_template": "from config"})"}});
+  const ModelDir no_key(Files{{"tokenizer_config.json", R"({"chat_template": null})"}});
+  const ModelDir both(Files{{"tokenizer_config.json", R"({"chat_template": "from config"})"},
+                            {"chat_template.jinja", "from file\n"}});
+  const ModelDir list(Files{{"tokenizer_config.json",
+                             R"({"chat_template": [{"name": "rag", "template": "r"},
+                            {"name": "tool_use", "template": "with tools"},
+                            {"name": "default", "template": "plain"}]})"}});
+  const ModelDir no_default(
+      Files{{"tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})"}});
+  const ModelDir tool_file(Files{{"chat_template.jinja", "plain"},
+                                 {"additional_chat_templates/tool_use.jinja", "with tools"}});
+  const ModelDir broken(Files{{"tokenizer_config.json", R"({"chat_template": "{% if %}"})"}});
+  const ModelDir number(Files{{"tokenizer_config.json", R"({"chat_template": 3})"}});
+
+  CHECK(text_of(load_chat_template(empty.path(), "auto")) == "(none)");
+  CHECK(text_of(load_chat_template(no_key.path(), "auto")) == "(none)");
+  CHECK(text_of(load_chat_template(config.path(), "auto")) == "from config");
+  CHECK(text_of(load_chat_template(config.path(), "none")) == "(none)");
+  CHECK(text_of(load_chat_template(both.path(), "auto")) == "from file");
+  const nlohmann::ordered_json tools = nlohmann::ordered_json::array();
+  CHECK(text_of(load_chat_template(list.path(), "auto")) == "plain");
+  CHECK(text_of(load_chat_template(list.path(), "auto"), tools) == "with tools");
+  CHECK(text_of(load_chat_template(tool_file.path(), "auto")) == "plain");
+  CHECK(text_of(load_chat_template(tool_file.path(), "auto"), tools) == "with tools");
+  CHECK(text_of(load_chat_template(empty.path(), (both.path() / "chat_template.jinja").string())) ==
+        "from file");
+  CHECK_THROWS_AS(load_chat_template(no_default.path(), "auto"), Error);
+  CHECK_THROWS_AS(load_chat_template(broken.path(), "auto"), Error);
+  CHECK_THROWS_AS(load_chat_template(number.path(), "auto"), Error);
+  CHECK_THROWS_AS(load_chat_template(empty.path(), "nosuchtemplate"), Error);
 }
 
 }  // namespace
