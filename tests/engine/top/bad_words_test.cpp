@@ -12,10 +12,11 @@ namespace {
 
 using Ids = std::vector<TokenId>;
 
-// "bad" is one token with and without a space; "ugly" is two; "x" has no token with a space.
+// "bad" is one token with and without a space; "ugly" is two; "x" has no token with a space; "zw"
+// is one token without a space and two with it.
 const FakeTokenizer& tokenizer() {
   static const FakeTokenizer instance(
-      {{" "}, {"bad"}, {" bad"}, {"ug"}, {" ug"}, {"ly"}, {"x"}, {"y"}});
+      {{" "}, {"bad"}, {" bad"}, {"ug"}, {" ug"}, {"ly"}, {"x"}, {"y"}, {" z"}, {"w"}, {"zw"}});
   return instance;
 }
 
@@ -43,6 +44,11 @@ TEST_CASE("the last token of a longer word is banned after the tokens before it"
 TEST_CASE("where a space is a token of its own, the word is banned once") {
   CHECK(banned({"x"}, {}) == Ids{6});
   CHECK(banned({"x"}, {0}) == Ids{6});
+}
+
+TEST_CASE("after a space only a sequence of the same length counts, as in vLLM") {
+  CHECK(banned({"zw"}, {}) == Ids{10});
+  CHECK(banned({"zw"}, {8}) == Ids{10});
 }
 
 TEST_CASE("several words: each id once, in order") {

@@ -102,5 +102,20 @@ TEST_CASE("masked tokens are no candidates, and extreme logits end the search") 
   CHECK(kept >= 0.5 * total);
 }
 
+TEST_CASE("tokens that reach top_p exactly are enough") {
+  // Two logits so close that their weights are equal: the greater half is half of the probability.
+  std::vector<float> logits(128, 0.0F);
+  std::fill(logits.begin() + 64, logits.end(), -1e-9F);
+  SamplingScratch scratch;
+  const SoftmaxScale scale{0.0F, 1.0F, 1.0F};
+  for (const float bound : {-kInfinity, -1.0F}) {
+    const auto find = [&](float top_p) {
+      return top_p_bound(kernels::sampling_portable(), logits, scale, top_p, bound, scratch);
+    };
+    CHECK(find(0.5F) == 0.0F);
+    CHECK(find(std::nextafter(0.5F, 1.0F)) == -1e-9F);
+  }
+}
+
 }  // namespace
 }  // namespace llmrun
