@@ -7,7 +7,8 @@ namespace {
 
 double multiply_bf16(std::int64_t iterations) {
   Vec chains[kChains];
-  for (Vec& chain : chains) chain = Vec::broadcast(1.0F);
+#pragma GCC unroll 32
+  for (int c = 0; c < kChains; ++c) chains[c] = Vec::broadcast(1.0F);
   Vec factor = Vec::broadcast(0.5F);
   make_opaque(factor);
   const auto pairs = reinterpret_cast<__m512bh>(factor.v);
@@ -15,7 +16,7 @@ double multiply_bf16(std::int64_t iterations) {
 #pragma GCC unroll 32
     for (int c = 0; c < kChains; ++c) {
       chains[c].v = _mm512_dpbf16_ps(chains[c].v, pairs, pairs);
-      asm volatile("" : "+x"(chains[c].v));
+      asm volatile("" : "+v"(chains[c].v));
     }
   }
   return 4.0 * Vec::kLanes * kChains * static_cast<double>(iterations);

@@ -10,7 +10,7 @@ namespace {
 
 // Keeps the compiler from knowing a value and so from removing or hoisting its computation.
 inline void make_opaque(Vec& value) {
-  asm volatile("" : "+x"(value.v));
+  asm volatile("" : "+v"(value.v));
 }
 
 // Enough independent chains to hide the latency of a multiply-add, few enough for the registers.
@@ -18,14 +18,15 @@ constexpr int kChains = Vec::kLanes == 16 ? 24 : 10;
 
 inline double multiply_f32(std::int64_t iterations) {
   Vec chains[kChains];
-  for (Vec& chain : chains) chain = Vec::broadcast(1.0F);
+#pragma GCC unroll 32
+  for (int c = 0; c < kChains; ++c) chains[c] = Vec::broadcast(1.0F);
   Vec factor = Vec::broadcast(0.5F);
   make_opaque(factor);
   for (std::int64_t i = 0; i < iterations; ++i) {
 #pragma GCC unroll 32
     for (int c = 0; c < kChains; ++c) {
       chains[c] = Vec::fma(chains[c], factor, factor);
-      asm volatile("" : "+x"(chains[c].v));
+      asm volatile("" : "+v"(chains[c].v));
     }
   }
   return 2.0 * Vec::kLanes * kChains * static_cast<double>(iterations);

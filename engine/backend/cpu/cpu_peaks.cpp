@@ -16,19 +16,17 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Median of `amount` / time over passes of `pass`, which go on for `seconds`, at least three.
-double median_rate(double amount, double seconds, const std::function<void()>& pass) {
+// Best of `amount` / time over passes of `pass`, which go on for `seconds`, at least three.
+double best_rate(double amount, double seconds, const std::function<void()>& pass) {
   pass();  // wakes the threads and touches the memory
-  std::vector<double> rates;
+  double best = 0;
   const auto start = std::chrono::steady_clock::now();
-  while (rates.size() < 3 || seconds_since(start) < seconds) {
+  for (int passes = 0; passes < 3 || seconds_since(start) < seconds; ++passes) {
     const auto begin = std::chrono::steady_clock::now();
     pass();
-    rates.push_back(amount / seconds_since(begin));
+    best = std::max(best, amount / seconds_since(begin));
   }
-  std::nth_element(rates.begin(), rates.begin() + static_cast<std::ptrdiff_t>(rates.size() / 2),
-                   rates.end());
-  return rates[rates.size() / 2];
+  return best;
 }
 
 double measure_flops(ThreadPool& pool, double (*multiply)(std::int64_t), double seconds) {
@@ -41,7 +39,7 @@ double measure_flops(ThreadPool& pool, double (*multiply)(std::int64_t), double 
   const auto iterations = std::max<std::int64_t>(
       1000, static_cast<std::int64_t>(static_cast<double>(kTrialIterations) * 0.005 / trial_s));
   const double amount = flops_per_iteration * static_cast<double>(iterations) * pool.num_threads();
-  return median_rate(amount, seconds, [&] {
+  return best_rate(amount, seconds, [&] {
     pool.parallel_for(pool.num_threads(),
                       [&](std::int64_t, std::int32_t) { multiply(iterations); });
   });
@@ -61,7 +59,7 @@ double measure_read(ThreadPool& pool, const kernels::PeakKernels& kernels, doubl
     std::fill(data + begin, data + end, 1.0F);
   });
   std::vector<float> sums(static_cast<std::size_t>(pool.num_threads()) * 16);
-  return median_rate(static_cast<double>(num_bytes), seconds, [&] {
+  return best_rate(static_cast<double>(num_bytes), seconds, [&] {
     pool.parallel_ranges(
         count, kGrain, [&](std::int64_t begin, std::int64_t end, std::int32_t thread) {
           sums[static_cast<std::size_t>(thread) * 16] += kernels.read(data + begin, end - begin);

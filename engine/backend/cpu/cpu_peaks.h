@@ -13,8 +13,9 @@ struct CpuPeaks {
   double bf16_flops_per_s = 0;  // the same with bf16 products (AMX tiles, vdpbf16ps), else as f32
 };
 
-// Takes about `seconds`; each figure is the median of several passes over that time. Allocates
-// min(8 x last-level cache, 1 GiB, a quarter of the available memory), at least 64 MiB.
+// Takes about `seconds`; each figure is the best of several passes, as in STREAM: other work on the
+// machine can only make a pass slower. Allocates min(8 x last-level cache, 1 GiB, a quarter of the
+// available memory), at least 64 MiB.
 CpuPeaks measure_cpu_peaks(std::int32_t num_threads, CpuIsa isa, double seconds = 1.0);
 
 }  // namespace llmrun
