@@ -36,8 +36,8 @@ struct GenerateOptions {
 
 void add_generate_command(CLI::App& command, GenerateOptions& options);
 
-// Returns the exit code: 0 all rows ok, 1 some failed, 130 or 143 drained on a signal. Throws
-// Error.
-int run_generate(const GenerateOptions& options);
+// Returns the exit code: 0 all rows ok, 1 some failed, 130 or 143 drained on a signal. Throws Error.
+// `command_line` is how the user started this run, for the advice how to resume it.
+int run_generate(const GenerateOptions& options, const std::string& command_line);
 
 }  // namespace llmrun

@@ -77,13 +77,6 @@ std::string bash_completion(const CLI::App& app) {
       cases, fmt::join(subcommand_names(app), " "), fmt::join(option_names(app), " "));
 }
 
-// Shell text inside single quotes.
-std::string single_quoted(const std::string& text) {
-  std::string result = "'";
-  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return result + "'";
-}
-
 std::string zsh_completion(const CLI::App& app) {
   std::string commands;
   std::string cases;
@@ -152,6 +145,12 @@ std::string search_help(const CLI::App& command, const std::string& word) {
   if (text.empty())
     return fmt::format("No option of '{}' mentions '{}'.\n", command.get_name(), word);
   return fmt::format("Options of '{}' that mention '{}':\n{}", command.get_name(), word, text);
+}
+
+std::string single_quoted(const std::string& text) {
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
 }
 
 std::optional<std::string> nearest_name(const std::string& name,

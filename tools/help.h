@@ -24,6 +24,9 @@ std::vector<std::string> subcommand_names(const CLI::App& command);
 // Gives every option the environment variable LLMRUN_<LONG_NAME>.
 void set_environment_names(CLI::App& command);
 
+// Shell text inside single quotes.
+std::string single_quoted(const std::string& text);
+
 // A completion script for "bash", "zsh" or "fish". Throws Error(kUsage) for another shell.
 std::string completion_script(const CLI::App& app, const std::string& shell);
 

@@ -60,8 +60,8 @@ const CLI::App* find_command(const CLI::App& app, const std::string& name) {
   return found.empty() ? nullptr : found.front();
 }
 
-int run(const CLI::App& app, const Commands& commands) {
-  if (app.got_subcommand("generate")) return run_generate(commands.generate);
+int run(const CLI::App& app, const Commands& commands, const std::string& command_line) {
+  if (app.got_subcommand("generate")) return run_generate(commands.generate, command_line);
   if (app.got_subcommand("tokenize")) return run_tokenize(commands.tokenize);
   if (app.got_subcommand("info")) return run_info(commands.info);
   if (app.got_subcommand("completion")) {
@@ -80,6 +80,20 @@ int run(const CLI::App& app, const Commands& commands) {
   }
   std::cout << app.help();
   return 0;
+}
+
+// The arguments as a POSIX shell would read them back.
+std::string quoted_command_line(int argc, char** argv) {
+  std::string line;
+  for (int i = 0; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool plain =
+        !argument.empty() && argument.find_first_not_of(
+                                 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "0123456789_-./=:,@%+") == std::string::npos;
+    line += (i == 0 ? "" : " ") + (plain ? argument : single_quoted(argument));
+  }
+  return line;
 }
 
 // --help=WORD shows only the options that mention WORD. Returns false when it was not asked for.
@@ -133,7 +147,7 @@ int guarded_main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
-  return run(app, commands);
+  return run(app, commands, quoted_command_line(argc, argv));
 }
 
 }  // namespace
