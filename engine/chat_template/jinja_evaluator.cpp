@@ -127,9 +127,11 @@ Value repeat(const Value& value, std::int64_t count, RenderBudget& budget) {
     return Value::string(std::move(out), budget);
   }
   const Sequence& sequence = value.as_sequence();
+  const std::size_t size = sequence.items.size();
+  const std::size_t limit = budget.limits().allocated_bytes;
+  if (size > 0) budget.charge_items(times > limit / size ? limit : times * size);
   std::vector<Value> items;
-  for (std::size_t i = 0; i < times && !sequence.items.empty(); ++i) {
-    budget.charge_items(sequence.items.size());
+  for (std::size_t i = 0; i < times && size > 0; ++i) {
     items.insert(items.end(), sequence.items.begin(), sequence.items.end());
   }
   return Value::sequence({.type = sequence.type, .items = std::move(items)}, budget);

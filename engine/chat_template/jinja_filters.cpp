@@ -110,15 +110,16 @@ Value indent_filter(Interpreter& interpreter, const Value& input, const Argument
   std::string out;
   if (bound.boolean(1, false)) out = indention;
   bool is_first = true;
-  for (const std::string_view line : split_lines(text, false)) {
+  const std::size_t limit = interpreter.budget().limits().string_bytes;
+  split_lines(text, false, [&](std::string_view line) {
     if (!is_first) {
       out += '\n';
       if (indents_blank || !line.empty()) out += indention;
     }
     is_first = false;
     out += line;
-    if (out.size() > interpreter.budget().limits().string_bytes) break;
-  }
+    if (out.size() > limit) interpreter.budget().charge_string(out.size());
+  });
   return interpreter.string(std::move(out));
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -25,31 +26,44 @@ Value text_method(Interpreter& interpreter, const Value& self, const Arguments& 
   return interpreter.string(Function(self.as_string()));
 }
 
-Value list_of_strings(Interpreter& interpreter, const std::vector<std::string_view>& parts) {
-  std::vector<Value> items;
-  items.reserve(parts.size());
-  for (const std::string_view part : parts) items.push_back(interpreter.string(std::string(part)));
-  return Value::list(std::move(items), interpreter.budget());
-}
+// Collects the parts of a split string as a list.
+class PartList {
+ public:
+  explicit PartList(Interpreter& interpreter) : interpreter_(interpreter) {}
+
+  void operator()(std::string_view part) {
+    interpreter_.budget().charge_items(1);
+    parts_.push_back(interpreter_.string(std::string(part)));
+  }
+  Value take(bool from_right) {
+    if (from_right) std::reverse(parts_.begin(), parts_.end());
+    return Value::list(std::move(parts_), interpreter_.budget());
+  }
+
+ private:
+  Interpreter& interpreter_;
+  std::vector<Value> parts_;
+};
 
 template <bool FromRight>
 Value split_method(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("split", arguments, {"sep", "maxsplit"});
-  const std::string_view text = self.as_string();
-  // At most that many parts, charged before they are made.
-  interpreter.budget().charge_steps(static_cast<std::int64_t>(text.size() / 64));
   const std::int64_t max_splits = bound.integer(1, -1);
-  const std::optional<std::string_view> separator = bound.optional_string(0);
-  if (!separator) {
-    return list_of_strings(interpreter, split_whitespace(text, max_splits, FromRight));
+  PartList parts(interpreter);
+  if (const std::optional<std::string_view> separator = bound.optional_string(0)) {
+    if (separator->empty()) throw RenderError("empty separator");
+    split(self.as_string(), *separator, max_splits, FromRight, std::ref(parts));
+  } else {
+    split_whitespace(self.as_string(), max_splits, FromRight, std::ref(parts));
   }
-  if (separator->empty()) throw RenderError("empty separator");
-  return list_of_strings(interpreter, split(text, *separator, max_splits, FromRight));
+  return parts.take(FromRight);
 }
 
 Value splitlines_method(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const BoundArguments bound("splitlines", arguments, {"keepends"});
-  return list_of_strings(interpreter, split_lines(self.as_string(), bound.boolean(0, false)));
+  PartList parts(interpreter);
+  split_lines(self.as_string(), bound.boolean(0, false), std::ref(parts));
+  return parts.take(false);
 }
 
 template <bool FromRight>
@@ -136,8 +150,7 @@ Value count_method_of_string(Interpreter& interpreter, const Value& self,
   const TextRange range = text_range(self.as_string(), bound);
   const std::string_view part = bound.string(0, "");
   if (!range.is_valid) return std::int64_t{0};
-  if (part.empty()) return static_cast<std::int64_t>(count_code_points(range.text)) + 1;
-  return static_cast<std::int64_t>(split(range.text, part, -1, false).size()) - 1;
+  return static_cast<std::int64_t>(count_occurrences(range.text, part));
 }
 
 Value replace_method(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
@@ -360,8 +373,7 @@ MethodLookup find_method(const Value& self, std::string_view name) {
       if (type == SequenceType::kList && is_one_of(kForbiddenOfList, name)) {
         return {MethodStatus::kForbidden, nullptr};
       }
-      if (type > SequenceType::kRange || (type != SequenceType::kList && name == "copy"))
-        return {};
+      if (type > SequenceType::kRange || (type != SequenceType::kList && name == "copy")) return {};
       return look_up(kListMethods, name);
     }
     case ValueKind::kBool:

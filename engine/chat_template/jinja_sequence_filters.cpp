@@ -55,7 +55,8 @@ Value make_lazy(Interpreter& interpreter, const Value& input, const Arguments& a
       [input] { return input; }, std::move(function)));
 }
 
-// An iterator over the list that `source` makes of `input`; its items may be nested one level deeper.
+// An iterator over the list that `source` makes of `input`; its items may be nested one level
+// deeper.
 Value make_deferred(Interpreter& interpreter, const Value& input, const Arguments& arguments,
                     SourceFunction source) {
   interpreter.budget().charge_items(8);
@@ -69,7 +70,7 @@ std::vector<Value> attribute_path(const Value& attribute, RenderBudget& budget) 
   if (attribute.is_none()) return {};
   if (!attribute.is_string()) return {attribute};
   std::vector<Value> path;
-  for (const std::string_view part : split(attribute.as_string(), ".", -1, false)) {
+  for (const std::string_view part : split(attribute.as_string(), ".")) {
     const bool is_index = !part.empty() && std::all_of(part.begin(), part.end(),
                                                        [](char c) { return c >= '0' && c <= '9'; });
     const std::optional<std::int64_t> index = is_index ? parse_int(part, 10) : std::nullopt;
@@ -228,7 +229,7 @@ Value sort_filter(Interpreter& interpreter, const Value& input, const Arguments&
   const bool case_sensitive = bound.boolean(1, false);
   std::vector<std::vector<Value>> paths;
   if (bound[2] != nullptr && bound[2]->is_string()) {
-    for (const std::string_view part : split(bound[2]->as_string(), ",", -1, false)) {
+    for (const std::string_view part : split(bound[2]->as_string(), ",")) {
       paths.push_back(attribute_path(Value::string(std::string(part), budget), budget));
     }
   } else {
@@ -418,11 +419,7 @@ Value unique_filter(Interpreter& interpreter, const Value& input, const Argument
 std::string bounded_replace(std::string_view text, std::string_view from, std::string_view to,
                             std::int64_t max_count, RenderBudget& budget) {
   if (to.size() > from.size()) {
-    std::size_t matches = from.empty() ? text.size() + 1 : 0;
-    for (std::size_t at = 0; !from.empty() && (at = text.find(from, at)) != std::string_view::npos;
-         at += from.size()) {
-      ++matches;
-    }
+    std::size_t matches = count_occurrences(text, from);
     if (max_count >= 0) matches = std::min(matches, static_cast<std::size_t>(max_count));
     // Both factors are at most string_bytes (16 MiB), so the product fits.
     const std::size_t size = text.size() + matches * (to.size() - from.size());

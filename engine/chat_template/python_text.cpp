@@ -87,6 +87,37 @@ std::string recase(std::string_view text, LetterCase first, LetterCase rest) {
   return out;
 }
 
+bool is_continuation(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U;
+}
+
+// Where the code point that ends at `end` begins. REQUIRES: end > 0.
+std::size_t previous_offset(std::string_view text, std::size_t end) {
+  std::size_t begin = end - 1;
+  while (begin > 0 && is_continuation(text[begin])) --begin;
+  return begin;
+}
+
+// Where the first word ends, and where the last one begins, of a text that has no whitespace there.
+std::size_t first_word_end(std::string_view text) {
+  std::size_t end = 0;
+  for (std::size_t next = 0; end < text.size(); end = next) {
+    if (is_space(decode_code_point(text, next))) break;
+  }
+  return end;
+}
+
+std::size_t last_word_begin(std::string_view text) {
+  std::size_t begin = text.size();
+  while (begin > 0) {
+    const std::size_t previous = previous_offset(text, begin);
+    std::size_t next = previous;
+    if (is_space(decode_code_point(text, next))) break;
+    begin = previous;
+  }
+  return begin;
+}
+
 bool begins_title_word(char32_t c) {
   return is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
 }
@@ -109,16 +140,15 @@ char32_t decode_code_point(std::string_view text, std::size_t& offset) {
 }
 
 std::size_t count_code_points(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
-    return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char byte) { return !is_continuation(byte); }));
 }
 
 std::size_t byte_offset(std::string_view text, std::size_t code_point_index) {
   std::size_t offset = 0;
   while (code_point_index > 0 && offset < text.size()) {
     ++offset;
-    while (offset < text.size() && (static_cast<unsigned char>(text[offset]) & 0xC0U) == 0x80U) {
+    while (offset < text.size() && is_continuation(text[offset])) {
       ++offset;
     }
     --code_point_index;
@@ -171,10 +201,7 @@ std::string_view strip(std::string_view text, StripSide side,
   }
   if (side != StripSide::kLeft) {
     while (end > begin) {
-      std::size_t previous = end - 1;
-      while (previous > begin && (static_cast<unsigned char>(text[previous]) & 0xC0U) == 0x80U) {
-        --previous;
-      }
+      const std::size_t previous = std::max(previous_offset(text, end), begin);
       if (!is_stripped(previous, end)) break;
       end = previous;
     }
@@ -182,76 +209,61 @@ std::string_view strip(std::string_view text, StripSide side,
   return text.substr(begin, end - begin);
 }
 
-std::vector<std::string_view> split_whitespace(std::string_view text, std::int64_t max_splits,
-                                               bool from_right) {
-  std::vector<std::string_view> words;
-  if (from_right) {
-    std::string_view rest = strip(text, StripSide::kRight);
-    while (!rest.empty() && max_splits-- != 0) {
-      std::size_t begin = rest.size();
-      for (std::size_t offset = begin; offset > 0;) {
-        std::size_t previous = offset - 1;
-        while (previous > 0 && (static_cast<unsigned char>(rest[previous]) & 0xC0U) == 0x80U) {
-          --previous;
-        }
-        std::size_t next = previous;
-        if (is_space(decode_code_point(rest, next))) break;
-        begin = offset = previous;
-      }
-      words.push_back(rest.substr(begin));
-      rest = strip(rest.substr(0, begin), StripSide::kRight);
-    }
-    if (!rest.empty()) words.push_back(rest);
-    std::reverse(words.begin(), words.end());
-    return words;
-  }
-  std::string_view rest = strip(text, StripSide::kLeft);
+void split_whitespace(std::string_view text, std::int64_t max_splits, bool from_right,
+                      const PartFunction& add_part) {
+  const StripSide side = from_right ? StripSide::kRight : StripSide::kLeft;
+  std::string_view rest = strip(text, side);
   while (!rest.empty() && max_splits-- != 0) {
-    std::size_t end = 0;
-    while (end < rest.size()) {
-      std::size_t next = end;
-      if (is_space(decode_code_point(rest, next))) break;
-      end = next;
-    }
-    words.push_back(rest.substr(0, end));
-    rest = strip(rest.substr(end), StripSide::kLeft);
+    const std::size_t edge = from_right ? last_word_begin(rest) : first_word_end(rest);
+    add_part(from_right ? rest.substr(edge) : rest.substr(0, edge));
+    rest = strip(from_right ? rest.substr(0, edge) : rest.substr(edge), side);
   }
-  if (!rest.empty()) words.push_back(rest);
-  return words;
+  if (!rest.empty()) add_part(rest);
 }
 
-std::vector<std::string_view> split(std::string_view text, std::string_view separator,
-                                    std::int64_t max_splits, bool from_right) {
-  std::vector<std::string_view> parts;
+void split(std::string_view text, std::string_view separator, std::int64_t max_splits,
+           bool from_right, const PartFunction& add_part) {
   while (max_splits-- != 0) {
     const std::size_t found = from_right ? text.rfind(separator) : text.find(separator);
     if (found == std::string_view::npos) break;
     if (from_right) {
-      parts.push_back(text.substr(found + separator.size()));
+      add_part(text.substr(found + separator.size()));
       text = text.substr(0, found);
     } else {
-      parts.push_back(text.substr(0, found));
+      add_part(text.substr(0, found));
       text.remove_prefix(found + separator.size());
     }
   }
-  parts.push_back(text);
-  if (from_right) std::reverse(parts.begin(), parts.end());
+  add_part(text);
+}
+
+std::vector<std::string_view> split(std::string_view text, std::string_view separator) {
+  std::vector<std::string_view> parts;
+  split(text, separator, -1, false, [&parts](std::string_view part) { parts.push_back(part); });
   return parts;
 }
 
-std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends) {
-  std::vector<std::string_view> lines;
+void split_lines(std::string_view text, bool keep_ends, const PartFunction& add_part) {
   std::size_t begin = 0;
   for (std::size_t offset = 0; offset < text.size();) {
     const std::size_t end = offset;
     const char32_t c = decode_code_point(text, offset);
     if (!is_line_break(c)) continue;
     if (c == '\r' && offset < text.size() && text[offset] == '\n') ++offset;
-    lines.push_back(text.substr(begin, (keep_ends ? offset : end) - begin));
+    add_part(text.substr(begin, (keep_ends ? offset : end) - begin));
     begin = offset;
   }
-  if (begin < text.size()) lines.push_back(text.substr(begin));
-  return lines;
+  if (begin < text.size()) add_part(text.substr(begin));
+}
+
+std::size_t count_occurrences(std::string_view text, std::string_view part) {
+  if (part.empty()) return count_code_points(text) + 1;
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(part, at)) != std::string_view::npos;
+       at += part.size()) {
+    ++count;
+  }
+  return count;
 }
 
 std::string replace(std::string_view text, std::string_view from, std::string_view to,

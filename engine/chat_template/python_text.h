@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,13 +31,21 @@ enum class StripSide { kLeft, kRight, kBoth };
 std::string_view strip(std::string_view text, StripSide side,
                        std::optional<std::string_view> chars = std::nullopt);
 
+// Receives the parts of a split string, one by one.
+using PartFunction = std::function<void(std::string_view)>;
+
 // str.split and str.rsplit without a separator (runs of whitespace) and with one. max_splits < 0
-// means no limit. REQUIRES: separator not empty.
-std::vector<std::string_view> split_whitespace(std::string_view text, std::int64_t max_splits,
-                                               bool from_right);
-std::vector<std::string_view> split(std::string_view text, std::string_view separator,
-                                    std::int64_t max_splits, bool from_right);
-std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends);
+// means no limit. From the right, the last part comes first. REQUIRES: separator not empty.
+void split_whitespace(std::string_view text, std::int64_t max_splits, bool from_right,
+                      const PartFunction& add_part);
+void split(std::string_view text, std::string_view separator, std::int64_t max_splits,
+           bool from_right, const PartFunction& add_part);
+void split_lines(std::string_view text, bool keep_ends, const PartFunction& add_part);
+// The parts of short texts, all at once.
+std::vector<std::string_view> split(std::string_view text, std::string_view separator);
+
+// str.count: how often `part` occurs, without overlap.
+std::size_t count_occurrences(std::string_view text, std::string_view part);
 
 // str.replace; max_count < 0 means all.
 std::string replace(std::string_view text, std::string_view from, std::string_view to,

@@ -12,6 +12,8 @@ constexpr std::int64_t kStepsBetweenChecks = 2048;
 // Copying this many bytes is counted as one step.
 constexpr std::size_t kBytesPerStep = 256;
 constexpr std::size_t kBytesPerItem = 32;
+// What a string costs beside its characters.
+constexpr std::size_t kBytesPerString = 64;
 
 }  // namespace
 
@@ -45,11 +47,12 @@ void RenderBudget::charge_string(std::size_t bytes) {
     throw RenderError(fmt::format("the template makes a string of {} bytes, more than {}", bytes,
                                   limits_.string_bytes));
   }
-  charge_bytes(bytes);
+  charge_bytes(bytes + kBytesPerString);
 }
 
 void RenderBudget::charge_items(std::size_t num_items) {
-  charge_bytes(num_items * kBytesPerItem);
+  // Counts beyond the limit are cut, so that the product fits.
+  charge_bytes(std::min(num_items, limits_.allocated_bytes) * kBytesPerItem);
 }
 
 void RenderBudget::charge_bytes(std::size_t bytes) {

@@ -16,7 +16,7 @@ struct RenderLimits {
   std::int64_t loop_iterations = 1'000'000;  // of all loops together
   std::size_t output_bytes = 16U << 20;
   std::size_t string_bytes = 16U << 20;      // of one string
-  std::size_t allocated_bytes = 512U << 20;  // of all strings and lists made, freed ones included
+  std::size_t allocated_bytes = 256U << 20;  // of all strings and lists made, freed ones included
   std::int64_t range_length = 100'000;
   int call_depth = 64;         // macros within macros
   int evaluation_depth = 500;  // nested statements, expressions and values; bounds the stack
