@@ -15,7 +15,10 @@ Sample::Sample(std::shared_ptr<RequestState> owner, Sequence::Options sequence_o
 SamplingPlan Sample::plan() {
   const SamplingParams& params = request->params;
   SamplingPlan plan;
-  plan.num_prompt_logprobs = params.prompt_logprobs.value_or(-1);
+  // Of all samples and beams, one rates the prompt.
+  if (sequence.options().needs_all_prompt_logits) {
+    plan.num_prompt_logprobs = params.prompt_logprobs.value_or(-1);
+  }
   SamplingRow& row = plan.row;
   row.temperature = static_cast<float>(params.temperature);
   row.top_p = static_cast<float>(params.top_p);
