@@ -7,9 +7,25 @@
 
 namespace llmrun {
 
-PrefixCache::PrefixCache(std::int32_t num_blocks, std::int32_t block_size, Hash128 key)
+Hash128 prefix_hash(Hash128 key, Hash128 parent_hash, std::uint64_t salt,
+                    std::span<const TokenId> tokens) {
+  SipHash128 hash(key);
+  hash.add(parent_hash.low);
+  hash.add(parent_hash.high);
+  hash.add(salt);
+  for (std::size_t i = 0; i < tokens.size(); i += 2) {
+    const std::uint64_t second =
+        i + 1 < tokens.size() ? static_cast<std::uint32_t>(tokens[i + 1]) : 0U;
+    hash.add(static_cast<std::uint32_t>(tokens[i]) | second << 32);
+  }
+  return hash.finish();
+}
+
+PrefixCache::PrefixCache(std::int32_t num_blocks, std::int32_t block_size, Hash128 key,
+                         HashFunction hash_function)
     : block_size_(block_size),
       key_(key),
+      hash_function_(hash_function),
       entries_(static_cast<std::size_t>(num_blocks)),
       tokens_(entries_.size() * static_cast<std::size_t>(block_size)),
       buckets_(std::bit_ceil(entries_.size()), kReservedBlock) {}
@@ -26,16 +42,7 @@ std::span<const TokenId> PrefixCache::tokens_of(BlockId block) const {
 
 Hash128 PrefixCache::hash_of(BlockId parent, std::span<const TokenId> tokens,
                              std::uint64_t salt) const {
-  SipHash128 hash(key_);
-  hash.add(entry(parent).hash.low);
-  hash.add(entry(parent).hash.high);
-  hash.add(salt);
-  for (std::size_t i = 0; i < tokens.size(); i += 2) {
-    const std::uint64_t second =
-        i + 1 < tokens.size() ? static_cast<std::uint32_t>(tokens[i + 1]) : 0U;
-    hash.add(static_cast<std::uint32_t>(tokens[i]) | second << 32);
-  }
-  return hash.finish();
+  return hash_function_(key_, entry(parent).hash, salt, tokens);
 }
 
 BlockId PrefixCache::find(Hash128 hash, BlockId parent, std::span<const TokenId> tokens,

@@ -19,10 +19,18 @@
 
 namespace llmrun {
 
+// The keyed hash of a block's tokens and of all before them: SipHash-2-4.
+Hash128 prefix_hash(Hash128 key, Hash128 parent_hash, std::uint64_t salt,
+                    std::span<const TokenId> tokens);
+
 class PrefixCache {
  public:
-  // The key must be unpredictable to whoever writes prompts: equal hashes make lookups slow.
-  PrefixCache(std::int32_t num_blocks, std::int32_t block_size, Hash128 key);
+  using HashFunction = decltype(&prefix_hash);
+
+  // The key must be unpredictable to whoever writes prompts: equal hashes make lookups slow. What
+  // the hash cannot do is make them wrong, which tests show with a bad one.
+  PrefixCache(std::int32_t num_blocks, std::int32_t block_size, Hash128 key,
+              HashFunction hash_function = &prefix_hash);
 
   // The published block with these `block_size` tokens after `parent`, or kReservedBlock when there
   // is none. A parent of kReservedBlock means that the tokens begin a sequence.
@@ -60,6 +68,7 @@ class PrefixCache {
 
   std::int32_t block_size_;
   Hash128 key_;
+  HashFunction hash_function_;
   std::int32_t size_ = 0;
   std::vector<Entry> entries_;    // by block
   std::vector<TokenId> tokens_;   // [num_blocks, block_size]

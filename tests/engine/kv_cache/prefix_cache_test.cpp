@@ -14,8 +14,18 @@ using Tokens = std::vector<TokenId>;
 constexpr Hash128 kKey = {3, 4};
 constexpr std::uint64_t kSalt = 0;
 
+// The worst that an attacker who knew the key could do.
+Hash128 constant_hash(Hash128, Hash128, std::uint64_t, std::span<const TokenId>) {
+  return {};
+}
+
 TEST_CASE("a published block is found by parent, tokens and salt, and by nothing less") {
-  PrefixCache cache(8, 3, kKey);
+  bool all_collide = false;
+  SUBCASE("with the hash") {}
+  SUBCASE("S27: when all hashes are equal") {
+    all_collide = true;
+  }
+  PrefixCache cache(8, 3, kKey, all_collide ? &constant_hash : &prefix_hash);
   CHECK(cache.insert(1, kReservedBlock, Tokens{5, 6, 7}, kSalt));
   CHECK(cache.insert(2, 1, Tokens{5, 6, 7}, kSalt));
   CHECK(cache.insert(3, 2, Tokens{8, 9, 10}, kSalt));
@@ -84,6 +94,18 @@ TEST_CASE("tokens of any width and an odd block size are told apart") {
   for (std::size_t i = 0; i < all.size(); ++i) {
     CHECK(cache.find(kReservedBlock, all[i], kSalt) == static_cast<BlockId>(i + 1));
   }
+}
+
+TEST_CASE("parent, salt and every token reach the hash") {
+  const Hash128 base = prefix_hash(kKey, {1, 2}, 3, Tokens{4, 5, 6});
+  CHECK(prefix_hash({9, 4}, {1, 2}, 3, Tokens{4, 5, 6}) != base);
+  CHECK(prefix_hash(kKey, {9, 2}, 3, Tokens{4, 5, 6}) != base);
+  CHECK(prefix_hash(kKey, {1, 9}, 3, Tokens{4, 5, 6}) != base);
+  CHECK(prefix_hash(kKey, {1, 2}, 9, Tokens{4, 5, 6}) != base);
+  CHECK(prefix_hash(kKey, {1, 2}, 3, Tokens{9, 5, 6}) != base);
+  CHECK(prefix_hash(kKey, {1, 2}, 3, Tokens{4, 9, 6}) != base);
+  CHECK(prefix_hash(kKey, {1, 2}, 3, Tokens{4, 5, 9}) != base);
+  CHECK(prefix_hash(kKey, {1, 2}, 3, Tokens{4, 5, 6}) == base);
 }
 
 TEST_CASE("a block of another length is a bug of the caller") {

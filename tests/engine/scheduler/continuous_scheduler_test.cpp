@@ -106,15 +106,31 @@ TEST_CASE("R04: a shortage while steps are in flight preempts one sequence, not 
   CHECK(engine.results().size() == 4);
 }
 
-TEST_CASE("R04: a sequence that is about to end is waited for, not preempted") {
-  FakeEngineOptions options = make_options(4, 2);
+TEST_CASE("R04: blocks that come back by themselves are waited for") {
+  FakeEngineOptions options = make_options(6, 2);
   options.steps_ahead = 1;
   options.continuous.growth_reserve_blocks = 0;
   FakeEngine engine(options);
-  REQUIRE(engine.add(request(4, 2, 1)));  // needs a third block for its second token
-  REQUIRE(engine.add(request(4, 1, 2)));  // ends with its prompt's step
+  // All blocks are full; the first two need one more each, and the third ends with its prompt's
+  // step, which is still in flight.
+  REQUIRE(engine.add(request(4, 2, 1)));
+  REQUIRE(engine.add(request(4, 2, 2)));
+  REQUIRE(engine.add(request(4, 1, 3)));
   engine.drain();
   CHECK(engine.scheduler().stats().num_preemptions == 0);
+}
+
+TEST_CASE("R04: a sequence that is about to end does not give way") {
+  FakeEngineOptions options = make_options(5, 2);
+  options.steps_ahead = 1;
+  options.continuous.growth_reserve_blocks = 0;
+  FakeEngine engine(options);
+  REQUIRE(engine.add(request(4, 2, 1)));
+  const auto ending = engine.add(request(2, 1, 2));  // the fewest computed tokens
+  const auto youngest = engine.add(request(4, 2, 3));
+  engine.drain();
+  CHECK(engine.result(*ending).num_preemptions == 0);
+  CHECK(engine.result(*youngest).num_preemptions == 1);
 }
 
 TEST_CASE("R05: lighter sequences pass one that does not fit, but not for ever") {
