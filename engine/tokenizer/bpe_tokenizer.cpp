@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/core/utf8.h"
+#include "engine/tokenizer/byte_level.h"
+
 namespace llmrun {
 
 void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
@@ -38,10 +41,10 @@ void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
 
 std::optional<TokenId> BpeTokenizer::token_to_id(std::string_view token) const {
   if (const TokenId id = parts_.added_tokens.find(token); id != TextSpan::kText) return id;
-  for (TokenId id = 0; id < vocab_size(); ++id) {
-    if (parts_.tokens[id].known && parts_.tokens[id].text == token) return id;
-  }
-  return std::nullopt;
+  if (!is_valid_utf8(token)) return std::nullopt;
+  const std::optional<std::string> bytes = byte_level_to_bytes(token);
+  const TokenId id = bytes ? parts_.model.find(*bytes) : StringIndex::kAbsent;
+  return id == StringIndex::kAbsent ? std::nullopt : std::optional(id);
 }
 
 bool BpeTokenizer::adds_bos() const {

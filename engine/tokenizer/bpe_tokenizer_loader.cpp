@@ -1,6 +1,7 @@
 // Builds a BpeTokenizer from the parts of a tokenizer.json.
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -66,16 +67,13 @@ AddedTokens read_added_tokens(const TokenizerJson& json, const std::string& name
                                     stated_id, id));
     }
   }
-  const std::vector<AddedToken> special_tokens = config.special_tokens();
+  const std::unordered_set<std::string> special_contents = config.special_contents();
   for (const auto& [stated_id, configured] : config.added_tokens) {
     AddedToken token = configured;
-    token.special = token.special || std::any_of(special_tokens.begin(), special_tokens.end(),
-                                                 [&](const AddedToken& special) {
-                                                   return special.content == token.content;
-                                                 });
+    token.special = token.special || special_contents.count(token.content) != 0;
     if (!token.content.empty()) numbering.add(std::move(token), tokens);
   }
-  for (const AddedToken& token : special_tokens) {
+  for (const AddedToken& token : config.special_tokens()) {
     if (!token.content.empty() && tokens.find(token.content) == TextSpan::kText) {
       numbering.add(token, tokens);
     }

@@ -157,13 +157,14 @@ void check_character_map(const Field& field, const std::string& name) {
   }
 }
 
-void read_normalizer(const Field& message, const std::string& name, SentencePieceModel& model) {
+void read_normalizer(const Field& message, const std::string& name,
+                     bool& remove_extra_whitespaces) {
   MessageReader reader(message.bytes, message.offset, name);
   Field field{};
   while (reader.next(field)) {
     if (field.number == 2 && field.type == WireType::kBytes) check_character_map(field, name);
     if (field.number == 4 && field.type == WireType::kVarint) {
-      model.remove_extra_whitespaces = field.value != 0;
+      remove_extra_whitespaces = field.value != 0;
     }
   }
 }
@@ -193,7 +194,9 @@ SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::
     if (field.type != WireType::kBytes) continue;
     if (field.number == 1) model.pieces.push_back(read_piece(field, model.pieces.size(), name));
     if (field.number == 2) read_trainer(field, name);
-    if (field.number == 3) read_normalizer(field, name, model);
+    if (field.number == 3) read_normalizer(field, name, model.remove_extra_whitespaces);
+    bool unused = false;
+    if (field.number == 5) read_normalizer(field, name, unused);  // the denormalizer
   }
   std::unordered_set<std::string_view> texts;
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 
 #include "engine/core/error.h"
 #include "engine/tokenizer/sentencepiece_model.h"
+#include "engine/tokenizer/string_index.h"
 
 namespace llmrun {
 namespace {
@@ -47,34 +49,31 @@ Token make_token(std::string text, bool special) {
   return token;
 }
 
-TokenId find_piece(const SentencePieceModel& model, std::string_view text) {
+StringIndex index_pieces(const SentencePieceModel& model) {
+  StringIndex index(model.pieces.size());
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
-    if (model.pieces[id].text == text) return static_cast<TokenId>(id);
+    index.insert(model.pieces[id].text, static_cast<TokenId>(id));
   }
-  return TextSpan::kText;
+  return index;
 }
 
 // Added tokens are looked for in the raw text whatever their flag says, as the class this follows
 // does. Tokens whose id no file states get the one of the vocabulary, or the next free one.
-AddedTokens collect_added_tokens(const SentencePieceModel& model, const TokenizerConfig& config) {
+AddedTokens collect_added_tokens(const SentencePieceModel& model, const StringIndex& pieces,
+                                 const TokenizerConfig& config) {
   AddedTokens tokens;
-  const std::vector<AddedToken> special_tokens = config.special_tokens();
-  const auto is_special = [&](const AddedToken& token) {
-    return token.special ||
-           std::any_of(special_tokens.begin(), special_tokens.end(),
-                       [&](const AddedToken& special) { return special.content == token.content; });
-  };
+  const std::unordered_set<std::string> special_contents = config.special_contents();
   const auto add = [&](AddedToken token, TokenId id) {
     if (token.content.empty()) return;
-    token.special = is_special(token);
+    token.special = token.special || special_contents.count(token.content) != 0;
     token.normalized = false;
     tokens.add(std::move(token), id);
   };
   for (const auto& [id, token] : config.added_tokens) add(token, id);
-  for (const AddedToken& token : special_tokens) {
+  for (const AddedToken& token : config.special_tokens()) {
     if (tokens.find(token.content) != TextSpan::kText) continue;
-    TokenId id = find_piece(model, token.content);
-    if (id == TextSpan::kText) {
+    TokenId id = pieces.find(token.content);
+    if (id == StringIndex::kAbsent) {
       id = std::max(static_cast<TokenId>(model.pieces.size()), tokens.max_id() + 1);
     }
     add(token, id);
@@ -106,9 +105,9 @@ TokenTable build_table(const SentencePieceModel& model, const AddedTokens& added
 }
 
 // The roles LlamaTokenizer gives to pieces when the configuration names none.
-TokenizerConfig with_default_roles(TokenizerConfig config, const SentencePieceModel& model) {
+TokenizerConfig with_default_roles(TokenizerConfig config, const StringIndex& pieces) {
   const auto set_default = [&](std::optional<AddedToken>& token, const char* content) {
-    if (token || find_piece(model, content) == TextSpan::kText) return;
+    if (token || pieces.find(content) == StringIndex::kAbsent) return;
     token = AddedToken{.content = content, .normalized = false, .special = true};
   };
   set_default(config.bos_token, "<s>");
@@ -203,7 +202,8 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
                                                         const std::string& name,
                                                         const TokenizerConfig& file_config) {
   const SentencePieceModel model = parse_sentencepiece_model(bytes, name);
-  const TokenizerConfig config = with_default_roles(file_config, model);
+  const StringIndex pieces = index_pieces(model);
+  const TokenizerConfig config = with_default_roles(file_config, pieces);
   const SentencePieceTokenizer::Options options{
       .legacy = config.legacy.value_or(true),
       .add_prefix_space = config.add_prefix_space.value_or(true),
@@ -221,7 +221,7 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view bytes,
   if (!status.ok()) {
     throw Error(ErrorKind::kModel, fmt::format("{}: {}", name, status.ToString()));
   }
-  AddedTokens added_tokens = collect_added_tokens(model, config);
+  AddedTokens added_tokens = collect_added_tokens(model, pieces, config);
   TokenTable table = build_table(model, added_tokens, name);
   const auto id_of = [&](const std::optional<AddedToken>& token) -> std::optional<TokenId> {
     if (!token) return std::nullopt;

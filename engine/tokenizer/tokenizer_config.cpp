@@ -84,11 +84,9 @@ void read_added_tokens_decoder(const JsonObject& object, TokenizerConfig& config
 
 // {"<token>": id, ...}: the older way to add tokens.
 void read_added_tokens_file(const JsonObject& object, TokenizerConfig& config) {
-  const std::vector<AddedToken> special_tokens = config.special_tokens();
+  const std::unordered_set<std::string> special_contents = config.special_contents();
   for (const auto& [content, unused] : object.json().items()) {
-    const bool special =
-        std::any_of(special_tokens.begin(), special_tokens.end(),
-                    [&text = content](const AddedToken& token) { return token.content == text; });
+    const bool special = special_contents.count(content) != 0;
     config.added_tokens.emplace_back(
         static_cast<TokenId>(object.get_int(content, 0, kMaxTokenId)),
         AddedToken{.content = content, .normalized = !special, .special = special});
@@ -99,17 +97,21 @@ void read_added_tokens_file(const JsonObject& object, TokenizerConfig& config) {
 
 std::vector<AddedToken> TokenizerConfig::special_tokens() const {
   std::vector<AddedToken> tokens;
+  std::unordered_set<std::string_view> contents;
   const auto add = [&](const AddedToken& token) {
-    const bool known = std::any_of(tokens.begin(), tokens.end(), [&](const AddedToken& other) {
-      return other.content == token.content;
-    });
-    if (!known) tokens.push_back(token);
+    if (contents.insert(token.content).second) tokens.push_back(token);
   };
   for (const auto* token : {&bos_token, &eos_token, &unk_token, &pad_token}) {
     if (*token) add(**token);
   }
   for (const AddedToken& token : other_special_tokens) add(token);
   return tokens;
+}
+
+std::unordered_set<std::string> TokenizerConfig::special_contents() const {
+  std::unordered_set<std::string> contents;
+  for (AddedToken& token : special_tokens()) contents.insert(std::move(token.content));
+  return contents;
 }
 
 TokenizerConfig load_tokenizer_config(const std::filesystem::path& model_dir) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,9 @@ struct TokenizerConfig {
   // added_tokens_decoder, or else added_tokens.json, by id.
   std::vector<std::pair<TokenId, AddedToken>> added_tokens;
 
-  // All tokens with a role and the further special ones, each content once.
+  // All tokens with a role and the further special ones, each content once; and their contents.
   std::vector<AddedToken> special_tokens() const;
+  std::unordered_set<std::string> special_contents() const;
 };
 
 // Files that do not exist say nothing. Throws Error(kModel) that names file and key.
