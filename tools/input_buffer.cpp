@@ -48,7 +48,7 @@ std::size_t FileSource::read(std::span<char> out) {
     const ssize_t count = ::read(fd_, out.data(), out.size());
     if (count >= 0) return static_cast<std::size_t>(count);
     if (errno != EINTR) fail(name_, "read", errno);
-    if (stopped_ && stopped_()) return 0;
+    if (stopped_ && stopped_()) throw InputInterrupted();
   }
 }
 

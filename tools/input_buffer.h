@@ -22,10 +22,14 @@ class ByteSource {
   virtual std::size_t read(std::span<char> out) = 0;
 };
 
+// Thrown when a read was interrupted because the run is to stop; the bytes so far are no whole
+// input.
+struct InputInterrupted {};
+
 // A file, a pipe, or standard input when the path is "-".
 class FileSource : public ByteSource {
  public:
-  // A read that a signal interrupts asks `stopped`; when it says true, the source ends there.
+  // A read that a signal interrupts asks `stopped`; when it says true, InputInterrupted is thrown.
   // Throws Error(kInput) when the file cannot be opened or is a directory.
   explicit FileSource(const std::string& path, std::function<bool()> stopped = {});
   ~FileSource() override;

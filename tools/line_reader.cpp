@@ -15,7 +15,9 @@ std::string_view without_carriage_return(std::string_view text) {
 }  // namespace
 
 LineReader::LineReader(InputBuffer& input, std::size_t max_line_bytes)
-    : input_(&input), max_line_bytes_(max_line_bytes) {
+    : input_(&input), max_line_bytes_(max_line_bytes) {}
+
+void LineReader::skip_byte_order_mark() {
   while (input_->data().size() < kByteOrderMark.size() && input_->fill()) {
   }
   if (input_->data().starts_with(kByteOrderMark)) input_->consume(kByteOrderMark.size());
@@ -34,6 +36,7 @@ std::size_t LineReader::find_newline() {
 }
 
 std::optional<Line> LineReader::next() {
+  if (num_lines_ == 0) skip_byte_order_mark();
   input_->consume(pending_bytes_);
   pending_bytes_ = 0;
   const std::size_t newline = find_newline();

@@ -21,13 +21,14 @@ struct Line {
 
 class LineReader {
  public:
-  // Skips a byte order mark. `input` must outlive the reader.
+  // Will skip a byte order mark. `input` must outlive the reader.
   LineReader(InputBuffer& input, std::size_t max_line_bytes);
 
   // The view in it is valid until the next call. The end of the last line begins no further line.
   std::optional<Line> next();
 
  private:
+  void skip_byte_order_mark();
   // Offset in data() of the newline that ends the line; npos when the input has none.
   std::size_t find_newline();
   Line skip_long_line(Line line);

@@ -49,6 +49,14 @@ void refuse_input_as_output(const struct stat& output, const std::string& path,
   }
 }
 
+void refuse_missing_inputs(const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    if (input == "-" || ::access(input.c_str(), R_OK) == 0) continue;
+    throw Error(ErrorKind::kInput,
+                fmt::format("{}: cannot open: {}", input, std::generic_category().message(errno)));
+  }
+}
+
 void refuse_input_at(const std::string& path, const std::vector<std::string>& inputs) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) == 0) refuse_input_as_output(status, path, inputs);
@@ -92,6 +100,14 @@ std::string torn_path(const std::string& output) {
 LockedFile::LockedFile(std::string path, UniqueFd fd, bool is_stream)
     : path_(std::move(path)), fd_(std::move(fd)), is_stream_(is_stream) {}
 
+LockedFile::~LockedFile() {
+  struct stat status {};
+  if (is_stream_ || !fd_ || ::fstat(fd_.get(), &status) != 0 || status.st_size > 0) return;
+  struct stat named {};
+  if (::lstat(path_.c_str(), &named) != 0 || !is_same_file(named, status)) return;
+  ::unlink(path_.c_str());
+}
+
 std::int64_t LockedFile::write(std::string_view bytes) {
   while (true) {
     const ssize_t count = ::write(fd_.get(), bytes.data(), bytes.size());
@@ -128,6 +144,7 @@ std::uint64_t LockedFile::size() const {
 
 std::unique_ptr<LockedFile> open_output(const OutputTarget& target) {
   const std::string& path = target.path;
+  refuse_missing_inputs(target.inputs);  // before anything is created
   if (path == "-") {
     UniqueFd fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
     if (!fd) fail("<stdout>", "open", errno);
@@ -146,19 +163,15 @@ std::unique_ptr<LockedFile> open_output(const OutputTarget& target) {
     const struct stat status = status_of(fd, path);
     refuse_input_as_output(status, path, target.inputs);
     if (!S_ISREG(status.st_mode)) return std::make_unique<LockedFile>(path, std::move(fd), true);
-    if (target.existing == ExistingOutput::kRefuse) {
+    if (target.existing == ExistingOutput::kRefuse && status.st_size > 0) {
       throw Error(
           ErrorKind::kUsage,
           fmt::format("{}: exists; continue it by --resume or replace it by --overwrite", path));
     }
   }
   lock_output(fd, target);
-  auto file = std::make_unique<LockedFile>(path, std::move(fd), false);
-  if (target.existing == ExistingOutput::kOverwrite) {
-    if (const int error_number = file->truncate(0)) fail(path, "empty", error_number);
-  }
   if (created) sync_directory_of(path);
-  return file;
+  return std::make_unique<LockedFile>(path, std::move(fd), false);
 }
 
 UniqueFd create_private_file(const std::string& path) {

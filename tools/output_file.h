@@ -29,9 +29,10 @@ class OutputFile {
   virtual const std::string& name() const = 0;
 };
 
+// An empty file counts as none.
 enum class ExistingOutput : std::uint8_t {
   kRefuse,
-  kOverwrite,  // cut to nothing, once it is locked
+  kOverwrite,  // kept until start_run cuts it
   kResume,     // kept; created when there is none
 };
 
@@ -46,6 +47,8 @@ struct OutputTarget {
 class LockedFile final : public OutputFile {
  public:
   LockedFile(std::string path, UniqueFd fd, bool is_stream);
+  // Removes the file when it is still empty: a run that never began leaves nothing behind.
+  ~LockedFile() override;
 
   std::int64_t write(std::string_view bytes) override;
   int sync() override;
@@ -65,7 +68,8 @@ class LockedFile final : public OutputFile {
 };
 
 // Throws Error(kUsage) when the file exists and may not be touched, or is one of the inputs;
-// Error(kInput) when another process has locked it; Error(kOutput) when it cannot be written.
+// Error(kInput) when another process has locked it, or an input cannot be read; Error(kOutput) when
+// it cannot be written.
 std::unique_ptr<LockedFile> open_output(const OutputTarget& target);
 
 // Creates a file that must not exist, for its owner only. Throws Error(kOutput).

@@ -104,6 +104,15 @@ RequestReader::RequestReader(std::unique_ptr<ByteSource> source, std::string nam
 }
 
 void RequestReader::open(const ReaderOptions& options) {
+  try {
+    detect(options);
+  } catch (const InputInterrupted&) {
+    interrupted_ = true;
+    rows_ = make_text_rows(*input_, options.rows);  // never read
+  }
+}
+
+void RequestReader::detect(const ReaderOptions& options) {
   constexpr std::size_t kMaxHeadBytes = std::size_t{1} << 20;
   // One line tells the format, or what follows the bracket of an array.
   const auto is_enough = [this] {
@@ -125,12 +134,22 @@ void RequestReader::open(const ReaderOptions& options) {
   }
 }
 
+std::optional<InputItem> RequestReader::next_row() {
+  if (at_end_ || interrupted_) return std::nullopt;
+  try {
+    std::optional<InputItem> item = rows_->next();
+    at_end_ = !item;
+    return item;
+  } catch (const InputInterrupted&) {
+    interrupted_ = true;
+    return std::nullopt;
+  }
+}
+
 std::optional<InputItem> RequestReader::next() {
-  if (at_end_) return std::nullopt;
-  std::optional<InputItem> item = rows_->next();
+  std::optional<InputItem> item = next_row();
   if (!item) {
-    at_end_ = true;
-    if (num_rows_ == 0) fail_without_rows();
+    if (at_end_ && num_rows_ == 0) fail_without_rows();
     return std::nullopt;
   }
   item->index = num_rows_++;

@@ -36,7 +36,7 @@ InputFormat detect_format(std::string_view head, std::string_view name);
 struct ReaderOptions {
   InputFormat format = InputFormat::kAuto;
   RowReaderOptions rows;
-  // Asked when a signal interrupts a read of a pipe; true ends the input there.
+  // Asked when a signal interrupts a read of a pipe; true gives up waiting for more.
   std::function<bool()> stopped;
 };
 
@@ -47,7 +47,8 @@ class RequestReader {
   // Any source; `name` stands for it in messages.
   RequestReader(std::unique_ptr<ByteSource> source, std::string name, const ReaderOptions& options);
 
-  // Nothing at the end. Throws Error(kInput) when the input cannot be read, or ends without a row.
+  // Nothing at the end, or once the reading was interrupted. Throws Error(kInput) when the input
+  // cannot be read, or ends without a row.
   std::optional<InputItem> next();
 
   // Throws Error(kInput) when the input was changed while it was read. For the end of a run.
@@ -56,6 +57,7 @@ class RequestReader {
   const std::string& name() const { return name_; }
   InputFormat format() const { return format_; }
   bool at_end() const { return at_end_; }
+  bool interrupted() const { return interrupted_; }    // see ReaderOptions::stopped
   std::int64_t num_rows() const { return num_rows_; }  // so far; all when at_end
   // Rows of the whole input: exact at the end, before it guessed from the bytes read so far.
   // Nothing for pipes that have not ended.
@@ -70,6 +72,8 @@ class RequestReader {
   };
 
   void open(const ReaderOptions& options);
+  void detect(const ReaderOptions& options);
+  std::optional<InputItem> next_row();
   void settle_id(InputItem& item);
   void check_model(InputItem& item);
   [[noreturn]] void fail_without_rows() const;
@@ -80,6 +84,7 @@ class RequestReader {
   std::unique_ptr<RowReader> rows_;
   InputFormat format_ = InputFormat::kAuto;
   bool at_end_ = false;
+  bool interrupted_ = false;
   std::int64_t num_rows_ = 0;
   std::unordered_set<RowKey, KeyHash> ids_;
   std::string batch_model_;

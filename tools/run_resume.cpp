@@ -1,5 +1,6 @@
 #include "tools/run_resume.h"
 
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -64,8 +65,13 @@ StartedRun start_run(LockedFile& output, const RunManifest& manifest,
         ErrorKind::kUsage,
         fmt::format("--resume: {} cannot be continued; name a file by --output", output.name()));
   }
+  if (output.size() > 0 && !options.resume) {
+    if (const int error_number = output.truncate(0)) {
+      throw Error(ErrorKind::kOutput, fmt::format("{}: cannot empty it: {}", output.name(),
+                                                  std::generic_category().message(error_number)));
+    }
+  }
   if (output.size() > 0) {
-    LLMRUN_CHECK(options.resume);
     compare_with_earlier_run(output, manifest, options.force, run.notes);
     RecoveredOutput recovered = recover_output(
         output, {.retry_errors = options.retry_errors, .accept_other_inputs = options.force});

@@ -12,7 +12,7 @@
 namespace llmrun {
 
 struct ResumeOptions {
-  bool resume = false;  // otherwise the output must be empty
+  bool resume = false;  // otherwise what is in the output is cut: the user said --overwrite
   bool force = false;   // although the earlier run was another one
   bool retry_errors = false;
 };

@@ -630,6 +630,32 @@ TEST_CASE("pipes can be read") {
   std::filesystem::remove(path);
 }
 
+// Hands out a text, then is interrupted.
+class InterruptedSource : public ByteSource {
+ public:
+  explicit InterruptedSource(std::string text) : text_(std::move(text)) {}
+  std::size_t read(std::span<char> out) override {
+    if (text_.empty()) throw InputInterrupted();
+    std::copy(text_.begin(), text_.end(), out.begin());
+    return std::exchange(text_, "").size();
+  }
+
+ private:
+  std::string text_;
+};
+
+TEST_CASE("an interrupted input ends with its last whole row, and says so") {
+  for (const std::size_t num_rows : {0U, 1U, 3U}) {
+    std::string text;
+    for (std::size_t i = 0; i < num_rows; ++i) text += "{\"prompt\": \"a\"}\n";
+    RequestReader reader(std::make_unique<InterruptedSource>(text + "{\"prom"), "-", {});
+    CHECK(read_all(reader).size() == num_rows);
+    CHECK(reader.interrupted());
+    CHECK(!reader.at_end());
+    CHECK(!reader.next());
+  }
+}
+
 TEST_CASE("hashes name a row and all that its answer depends on") {
   const auto hash = [](const std::string& line, const char* fingerprint) {
     return input_hash(read_one(line, "-"), fingerprint);

@@ -108,6 +108,15 @@ TEST_CASE("an output without a manifest is somebody else's") {
   CHECK(read_text_file(path) == "a file of the user");
 }
 
+TEST_CASE("an output that is not resumed is cut when the run begins") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "out";
+  write_text(path, "old");
+  const auto file = open_output({.path = path, .existing = ExistingOutput::kOverwrite});
+  CHECK(start_run(*file, make_manifest(), {}).finished.size() == 0);
+  CHECK(read_text_file(path).empty());
+}
+
 TEST_CASE("streams begin anew, without a manifest") {
   const auto file = open_output({.path = "/dev/null"});
   CHECK(start_run(*file, make_manifest(), {}).finished.size() == 0);
