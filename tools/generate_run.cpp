@@ -32,7 +32,7 @@ void GenerateRun::run() {
     while (engine_.has_unfinished()) engine_.step();
     static_cast<void>(engine_.take_outputs());
   }
-  stopped_ = !inflight_.empty() || next_.has_value() || !input_ended_;
+  stopped_ = !inflight_.empty() || next_.has_value() || !input_ended_ || reader_.interrupted();
 }
 
 void GenerateRun::admit() {
