@@ -2,11 +2,14 @@
 """Renders the templates under tests/data/chat_template with Hugging Face transformers and stores what
 they print. Needs: pip install transformers jinja2==3.1.6. The C++ tests compare byte for byte.
 
-  semantics.json      rows of {template, variables}; adds output, or error: "parse" or "render"
+  semantics.json      rules of the language: rows of {template, variables}; adds output, or error:
+                      "parse" or "render"
+  expressions.json    the same for random templates over common variables
   templates/*.jinja   one file a template, written in the style of a published model's template
   conversations.json  rows of {name, messages, tools, variables}
   goldens.json        {template file: [output or null for an error, one a conversation]}
 """
+import copy
 import json
 import pathlib
 import sys
@@ -35,21 +38,20 @@ def render(source, variables):
         return None, "render"
 
 
-def write_rows(path, rows):
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    path.write_text("[\n" + lines + "\n]\n", encoding="utf-8")
-
-
-def make_semantics():
-    path = DATA / "semantics.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    for row in rows:
+def make_rows(name):
+    path = DATA / name
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for row in data["rows"]:
         row.pop("output", None)
         row.pop("error", None)
-        output, error = render(row["template"], row["variables"])
+        # Copied, since a filter of jinja2 may change a list that it is given.
+        variables = copy.deepcopy(row.get("variables", data["variables"]))
+        output, error = render(row["template"], variables)
         row.update({"error": error} if error else {"output": output})
-    write_rows(path, rows)
-    return len(rows)
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in data["rows"])
+    variables = json.dumps(data["variables"], ensure_ascii=False)
+    path.write_text(f'{{"variables": {variables},\n"rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    return len(data["rows"])
 
 
 def make_goldens():
@@ -76,7 +78,8 @@ def make_goldens():
 
 def main():
     chat_template_utils.datetime = FixedDatetime
-    print(f"{make_semantics()} rows of semantics")
+    for name in ("semantics.json", "expressions.json"):
+        print(f"{make_rows(name)} rows of {name}")
     print("{} templates x {} conversations, {} of them errors".format(*make_goldens()))
 
 

@@ -207,13 +207,26 @@ class PercentFormatter {
   std::string out_;
 };
 
+// Python counts the fields of str.format itself or takes their numbers, but not both in one format.
+struct FieldNumbering {
+  bool is_automatic = false;
+  bool is_manual = false;
+  std::int64_t next = 0;
+};
+
 // A field of str.format: a number, a name or nothing, then .attribute or [item] parts.
 Value format_field(Interpreter& interpreter, std::string_view field, const Arguments& arguments,
-                   std::size_t& next) {
+                   FieldNumbering& numbering) {
   const std::size_t name_end = std::min(field.find_first_of(".["), field.size());
   const std::string_view name = field.substr(0, name_end);
   std::optional<std::int64_t> index = parse_int(name, 10);
-  if (name.empty()) index = static_cast<std::int64_t>(next++);
+  if (index || name.empty()) {
+    (name.empty() ? numbering.is_automatic : numbering.is_manual) = true;
+    if (numbering.is_automatic && numbering.is_manual) {
+      throw RenderError("format() cannot mix {} with numbered fields");
+    }
+  }
+  if (name.empty()) index = numbering.next++;
   Value value;
   if (index) {
     if (*index < 0 || static_cast<std::size_t>(*index) >= arguments.positional.size()) {
@@ -252,7 +265,7 @@ Value format_percent(const Value& format, const Value& arguments, RenderBudget& 
 Value format_braces(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const std::string_view format = self.as_string();
   std::string out;
-  std::size_t next = 0;
+  FieldNumbering numbering;
   for (std::size_t i = 0; i < format.size(); ++i) {
     const char c = format[i];
     if (c != '{' && c != '}') {
@@ -270,7 +283,8 @@ Value format_braces(Interpreter& interpreter, const Value& self, const Arguments
     if (field.find_first_of(":!{") != std::string_view::npos) {
       throw RenderError("format() specifications after ':' or '!' are not supported");
     }
-    append_string(out, format_field(interpreter, field, arguments, next), interpreter.budget());
+    append_string(out, format_field(interpreter, field, arguments, numbering),
+                  interpreter.budget());
     interpreter.budget().charge_string(out.size());
     i = end;
   }

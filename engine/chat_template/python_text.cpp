@@ -377,7 +377,7 @@ std::string repr(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   // d.ddde[+-]xx with the fewest digits; Python writes it positionally for -4 <= exponent < 16.
-  char buffer[40];
+  char buffer[40] = {};  // zeros, so that the exponent ends
   const auto end =
       std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
   const std::string_view text(buffer, static_cast<std::size_t>(end.ptr - buffer));
