@@ -210,6 +210,11 @@ TEST_CASE("rotary scaling, old and new spelling") {
   CHECK(yarn.max_positions == 4096);
   CHECK(parse(R"({"rope_scaling":{"type":"yarn","factor":4}})").max_positions == 8192);
 
+  // Beside the object it wins over the one inside.
+  CHECK(parse(R"({"original_max_position_embeddings":256,"rope_scaling":{"rope_type":"llama3",
+    "factor":8,"original_max_position_embeddings":512}})")
+            .rope.original_max_positions == 256);
+
   const ModelConfig dynamic = parse(R"({"rope_scaling":{"type":"dynamic","factor":2}})");
   CHECK(dynamic.rope.scaling == RopeScaling::kNone);
   CHECK(dynamic.max_positions == 2048);

@@ -136,6 +136,21 @@ TEST_CASE("dummy weights: finite logits that differ, the same for the same seed"
   CHECK(testing::argmax(logits[0]) != testing::argmax(logits[1]));
 }
 
+TEST_CASE("dummy weights of different names differ") {
+  ReferenceBackend backend;
+  const auto first_column = [&](const std::string& name) {
+    RandomWeightLoader loader(backend, DType::kF32, 1, 0);
+    const auto weight = loader.linear({.parts = {{name, 8}}, .num_columns = 4});
+    float one_hot[4] = {1.0F, 0.0F, 0.0F, 0.0F};
+    std::vector<float> column(8);
+    backend.linear(Tensor(column.data(), DType::kF32, {1, 8}), Tensor(one_hot, DType::kF32, {1, 4}),
+                   *weight);
+    return column;
+  };
+  CHECK(first_column("a") == first_column("a"));
+  CHECK(first_column("a") != first_column("b"));
+}
+
 TEST_CASE("dummy weights for a folder's configuration") {
   ReferenceBackend backend;
   const TemporaryFolder folder;

@@ -77,7 +77,8 @@ TEST_CASE("the Hugging Face cache") {
   // Links into the cache are the cache's own; a ref cannot lead out of it.
   CHECK(model_file(location.folder, "config.json", false) ==
         cache.path() / repository / "blobs/abc");
-  cache.write(repository + "/refs/main", "../../../elsewhere");
+  cache.write("elsewhere/config.json", "{}");
+  cache.write(repository + "/refs/main", "../../elsewhere");
   CHECK(error_of("Org/Some.Model-7B", caches) == miss);
 }
 
