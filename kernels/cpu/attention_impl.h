@@ -24,7 +24,7 @@ inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
 // Where the parts of a task's scratch memory lie. R rows, P = head_dim padded to 16.
 struct AttentionScratch {
   float* q;       // [R, P], scaled
-  float* key;     // [head_dim, kKvTile], transposed
+  float* key;     // [P, kKvTile], transposed
   float* value;   // [kKvTile, P]
   float* score;   // [R, kKvTile]
   float* state;   // [R, 2 + P] as attention_state_floats
@@ -153,36 +153,47 @@ Vec load_cached(const void* row, std::int64_t i, std::int64_t head_dim) {
   }
 }
 
-// The cached rows of `count` positions from `begin` on, as pointers to keys (or values).
+// The cached rows of `count` positions from `begin` on, as pointers to keys (or values); the last
+// one repeated up to kKvTile.
 template <bool kIsBf16>
 void find_rows(const AttentionArgs& args, const AttentionTask& task, const void* cache,
                std::int64_t begin, std::int64_t count, const void** rows) {
   using Element = std::conditional_t<kIsBf16, std::uint16_t, float>;
   const auto* base = static_cast<const Element*>(cache);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t position = begin + i;
-    const std::int64_t block = task.block_table[position / args.block_size];
-    const std::int64_t offset = position % args.block_size;
-    rows[i] = base + ((block * args.num_kv_heads + task.kv_head) * args.block_size + offset) *
-                         args.head_dim;
+  const std::int64_t head_stride = args.block_size * args.head_dim;
+  const std::int32_t* block = task.block_table + begin / args.block_size;
+  std::int64_t offset = begin % args.block_size;
+  for (std::int64_t i = 0; i < count; ++block, offset = 0) {
+    const Element* head = base + (*block * args.num_kv_heads + task.kv_head) * head_stride;
+    for (; offset < args.block_size && i < count; ++offset, ++i) {
+      rows[i] = head + offset * args.head_dim;
+    }
   }
+  for (std::int64_t i = count; i < kKvTile; ++i) rows[i] = rows[count - 1];
 }
 
-// Keys of a tile to scratch.key, transposed; positions from `count` on become 0.
+// Keys of a tile to scratch.key, transposed; positions from `count` on repeat the last one, so that
+// they hold finite numbers.
+template <bool kIsBf16, bool kIsWhole>
+void load_key_block(const void* const* rows, std::int64_t d, std::int64_t head_dim, float* key) {
+  Vec block[Vec::kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < Vec::kLanes; ++i) {
+    block[i] = load_cached<kIsBf16>(rows[i], d, kIsWhole ? d + Vec::kLanes : head_dim);
+  }
+  Vec::transpose(block);
+#pragma GCC unroll 16
+  for (int i = 0; i < Vec::kLanes; ++i) block[i].store(key + (d + i) * kKvTile);
+}
+
 template <bool kIsBf16>
 void load_keys(const AttentionArgs& args, const void* const* rows, std::int64_t count, float* key) {
-  for (std::int64_t t = 0; t < kKvTile; t += Vec::kLanes) {
-    for (std::int64_t d = 0; d < args.head_dim; d += Vec::kLanes) {
-      Vec block[Vec::kLanes];
-      for (int i = 0; i < Vec::kLanes; ++i) {
-        block[i] = t + i < count ? load_cached<kIsBf16>(rows[t + i], d, args.head_dim)
-                                 : Vec::broadcast(0.0F);
-      }
-      if (t < count) Vec::transpose(block);
-      for (int i = 0; i < Vec::kLanes && d + i < args.head_dim; ++i) {
-        block[i].store(key + (d + i) * kKvTile + t);
-      }
+  for (std::int64_t t = 0; t < count; t += Vec::kLanes) {
+    std::int64_t d = 0;
+    for (; d + Vec::kLanes <= args.head_dim; d += Vec::kLanes) {
+      load_key_block<kIsBf16, true>(rows + t, d, args.head_dim, key + t);
     }
+    if (d < args.head_dim) load_key_block<kIsBf16, false>(rows + t, d, args.head_dim, key + t);
   }
 }
 

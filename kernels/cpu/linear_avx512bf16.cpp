@@ -6,8 +6,8 @@
 namespace llmrun::kernels {
 namespace {
 
-constexpr TileShape kShape = {6, {0, 4, 4, 4, 4, 4, 4}, 1024};
-constexpr TileShape kShapeF32 = {6, {0, 4, 4, 4, 4, 4, 4}, 512};
+constexpr TileShape kShape = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 1024};
+constexpr TileShape kShapeF32 = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 512};
 
 // vdpbf16ps: acc += even * even + odd * odd, products and sums in float32.
 struct OpDotBf16 {

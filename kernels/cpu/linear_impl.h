@@ -69,6 +69,8 @@ struct TileArgs {
   std::int64_t num_steps;     // k / Op::kDepth
   float* c;                   // [kRows, kPanels * 16], row stride kMaxTilePanels * 16
   bool accumulate;            // c += instead of c =
+  // Weights that are wanted next: one line of each is asked for in every step.
+  const typename Op::Weight* fetch[kMaxTilePanels];
 };
 
 // kRows rows times kPanels panels, all sums in registers.
@@ -78,7 +80,7 @@ void multiply_tile(const TileArgs<Op>& args) {
   constexpr std::int64_t kCStride = kMaxTilePanels * kPanelColumns;
   constexpr std::int64_t kWeightsPerStep = Op::kDepth * kPanelColumns;
   Vec acc[kRows][kVecs];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
@@ -88,13 +90,18 @@ void multiply_tile(const TileArgs<Op>& args) {
   }
   const typename Op::Activation* a = args.a;
   const typename Op::Weight* w = args.w;
+  std::int64_t fetch[kPanels];
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) fetch[p] = args.fetch[p] - w;
   for (std::int64_t step = 0; step < args.num_steps; ++step) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) __builtin_prefetch(w + fetch[p], 0, 2);
     typename Op::Operand operands[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
       operands[v] = Op::load(w + v / kVecsPerPanel * args.panel_stride, v % kVecsPerPanel);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const typename Op::Scalar scalar = Op::broadcast(a + r * args.a_stride);
 #pragma GCC unroll 16
@@ -105,19 +112,19 @@ void multiply_tile(const TileArgs<Op>& args) {
     a += Op::kDepth;
     w += kWeightsPerStep;
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) acc[r][v].store(args.c + r * kCStride + v * Vec::kLanes);
   }
 }
 
-// Sizes of the register tile: rows, panels for that many rows, and the k of one block, whose slab
-// of weights must stay in L2 while all rows pass over it.
+// Sizes of the register tile.
 struct TileShape {
-  int max_rows;
-  int panels[8];  // by number of rows
-  std::int64_t depth_block;
+  int max_rows;              // rows of a tile, when several passes over the weights are needed
+  int single_pass_rows;      // up to so many rows, one pass with fewer panels is taken instead
+  int panels[13];            // panels of a tile, by number of rows
+  std::int64_t depth_block;  // k of one block, whose weights must stay in L2 while all rows pass
 };
 
 template <class Op, int kRows>
@@ -129,6 +136,26 @@ void multiply_tile_panels(const TileArgs<Op>& args, int num_panels) {
   }
 }
 
+template <class Op, int kRows>
+void multiply_tall_tile_panels(const TileArgs<Op>& args, int num_panels) {
+  num_panels == 2 ? multiply_tile<Op, kRows, 2>(args) : multiply_tile<Op, kRows, 1>(args);
+}
+
+// 7 to 12 rows of up to 2 panels: only AVX-512 has the registers.
+template <class Op>
+void multiply_tall_tile(const TileArgs<Op>& args, int num_rows, int num_panels) {
+  if constexpr (Vec::kLanes == 16) {
+    switch (num_rows) {
+      case 7: return multiply_tall_tile_panels<Op, 7>(args, num_panels);
+      case 8: return multiply_tall_tile_panels<Op, 8>(args, num_panels);
+      case 9: return multiply_tall_tile_panels<Op, 9>(args, num_panels);
+      case 10: return multiply_tall_tile_panels<Op, 10>(args, num_panels);
+      case 11: return multiply_tall_tile_panels<Op, 11>(args, num_panels);
+      default: return multiply_tall_tile_panels<Op, 12>(args, num_panels);
+    }
+  }
+}
+
 template <class Op>
 void multiply_tile_rows(const TileArgs<Op>& args, int num_rows, int num_panels) {
   switch (num_rows) {
@@ -137,18 +164,34 @@ void multiply_tile_rows(const TileArgs<Op>& args, int num_rows, int num_panels) 
     case 3: return multiply_tile_panels<Op, 3>(args, num_panels);
     case 4: return multiply_tile_panels<Op, 4>(args, num_panels);
     case 5: return multiply_tile_panels<Op, 5>(args, num_panels);
-    default: return multiply_tile_panels<Op, 6>(args, num_panels);
+    case 6: return multiply_tile_panels<Op, 6>(args, num_panels);
+    default: return multiply_tall_tile<Op>(args, num_rows, num_panels);
   }
 }
 
-// All rows of the range over `num_panels` neighbouring panels.
+// The panels of `next` that pass `pass` of `num_passes` over the present weights should ask for, so
+// that memory is read while the processor computes: 1.3 times faster at 25 rows on Zen 5.
+template <class Op>
+void plan_fetch(TileArgs<Op>& tile, const typename Op::Weight* next, int num_panels,
+                std::int64_t pass, std::int64_t num_passes) {
+  const std::int64_t panels_per_pass = (num_panels + num_passes - 1) / num_passes;
+  for (int i = 0; i < num_panels; ++i) {
+    const std::int64_t panel = pass * panels_per_pass + i;
+    const bool is_wanted = next != nullptr && i < panels_per_pass && panel < num_panels;
+    tile.fetch[i] = is_wanted ? next + panel * tile.panel_stride : tile.w;
+  }
+}
+
+// All rows of the range over `num_panels` neighbouring panels. `has_next`: the panels that follow
+// will be wanted next.
 template <class Op, const TileShape& kShape>
 void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row_end,
-                std::int64_t panel, int num_panels, float* scratch) {
+                std::int64_t panel, int num_panels, bool has_next, float* scratch) {
   constexpr std::int64_t kCStride = kMaxTilePanels * kPanelColumns;
   const std::int64_t a_stride = Op::kDepth == 1 ? args.activation_stride : args.depth;
   const std::int64_t num_rows = row_end - row_begin;
-  const std::int64_t num_groups = (num_rows + kShape.max_rows - 1) / kShape.max_rows;
+  const std::int64_t num_groups =
+      num_rows <= kShape.single_pass_rows ? 1 : (num_rows + kShape.max_rows - 1) / kShape.max_rows;
   TileArgs<Op> tile;
   tile.a_stride = a_stride;
   tile.panel_stride = args.depth * kPanelColumns;
@@ -160,12 +203,15 @@ void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row
     tile.num_steps = (is_last ? rest : kShape.depth_block) / Op::kDepth;
     tile.w = weight + k * kPanelColumns;
     tile.accumulate = k > 0;
+    const typename Op::Weight* next = tile.w + kShape.depth_block * kPanelColumns;
+    if (is_last) next = has_next ? weight + num_panels * tile.panel_stride : nullptr;
     std::int64_t row = 0;
     for (std::int64_t group = 0; group < num_groups; ++group) {
       const auto rows = static_cast<int>((num_rows - row) / (num_groups - group));
       tile.a = static_cast<const typename Op::Activation*>(args.activations) +
                (row_begin + row) * a_stride + k;
       tile.c = scratch + row * kCStride;
+      plan_fetch(tile, next, num_panels, group, num_groups);
       multiply_tile_rows<Op>(tile, rows, num_panels);
       if (is_last) finish_tile(args, tile.c, kCStride, row_begin + row, rows, panel, num_panels);
       row += rows;
@@ -178,13 +224,14 @@ void run_linear(const LinearArgs& args, const LinearRange& range, void* scratch)
   for (std::int64_t row = range.row_begin; row < range.row_end; row += kRowBlock) {
     const std::int64_t row_end = row + kRowBlock < range.row_end ? row + kRowBlock : range.row_end;
     const std::int64_t rows = row_end - row;
-    int wanted = kShape.panels[rows < kShape.max_rows ? rows : kShape.max_rows];
+    int wanted = kShape.panels[rows <= kShape.single_pass_rows ? rows : kShape.max_rows];
     if (args.epilogue == LinearEpilogue::kSiluMul && wanted < 2) wanted = 2;
     std::int64_t panel = range.panel_begin;
     while (panel < range.panel_end) {
       int num_panels = wanted;
       while (panel + num_panels > range.panel_end) num_panels /= 2;
-      run_panels<Op, kShape>(args, row, row_end, panel, num_panels, static_cast<float*>(scratch));
+      run_panels<Op, kShape>(args, row, row_end, panel, num_panels,
+                             panel + num_panels < range.panel_end, static_cast<float*>(scratch));
       panel += num_panels;
     }
   }

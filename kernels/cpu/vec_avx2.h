@@ -68,17 +68,20 @@ struct Vec {
   }
   static void transpose(Vec (&rows)[kLanes]) {
     __m256 pairs[kLanes];
+#pragma GCC unroll 16
     for (int i = 0; i < kLanes; i += 2) {
       pairs[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
       pairs[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
     }
     __m256 quads[kLanes];
+#pragma GCC unroll 16
     for (int i = 0; i < kLanes; i += 4) {
       quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
       quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
       quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
       quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {
       rows[i].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
       rows[i + 4].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);

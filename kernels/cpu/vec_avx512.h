@@ -63,17 +63,20 @@ struct Vec {
   float largest() const { return _mm512_reduce_max_ps(v); }
   static void transpose(Vec (&rows)[kLanes]) {
     __m512 pairs[kLanes];
+#pragma GCC unroll 16
     for (int i = 0; i < kLanes; i += 2) {
       pairs[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
       pairs[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
     }
     __m512 quads[kLanes];  // quads[4 b + c]: columns c, c + 4, c + 8, c + 12 of rows 4 b .. 4 b + 3
+#pragma GCC unroll 16
     for (int i = 0; i < kLanes; i += 4) {
       quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
       quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
       quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
       quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 4; ++i) {
       const __m512 low_even = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0x88);
       const __m512 low_odd = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0xdd);
@@ -87,7 +90,9 @@ struct Vec {
   }
 
  private:
-  static __mmask16 first(int n) { return static_cast<__mmask16>((1U << n) - 1U); }
+  static __mmask16 first(int n) {
+    return static_cast<__mmask16>((1U << n) - 1U);
+  }
   static Vec widen(__m256i halves) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
   }
