@@ -287,8 +287,8 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
   RequestState& request = *sample.request;
   if (!output.is_finite) {
     fail_request(request,
-                 {"numeric", fmt::format("the model gave logits that are not finite for token "
-                                         "{} of sample {}",
+                 {"numeric", fmt::format("the model's logits for token {} of sample {} are not "
+                                         "finite, or the parameters ban every token",
                                          sample.sequence.num_output_tokens(), sample.index)});
     return;
   }

@@ -54,10 +54,11 @@ std::vector<SampledToken> CpuSampler::sample(const float* logits, std::int64_t r
                                                       scratch_[static_cast<std::size_t>(thread)]);
   });
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    if (rows[r].target_token >= 0 || !sampled[r].is_finite) continue;
+    if (rows[r].target_token >= 0) continue;
     Slot& state = slot(rows[r].slot);
-    state.feedback_token = sampled[r].token_id;
-    if (rows[r].has_penalties()) state.penalties->count_output_token(sampled[r].token_id);
+    // A row that failed may be planned already for the next step, whose result nobody keeps.
+    state.feedback_token = std::max(sampled[r].token_id, 0);
+    if (rows[r].has_penalties()) state.penalties->count_output_token(state.feedback_token);
   }
   return sampled;
 }
