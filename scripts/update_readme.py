@@ -30,13 +30,13 @@ def demo():
     metrics = read_json("datasets/demo/metrics.json")
     accuracy = read_json("results/demo-accuracy/accuracy.json")
     test = metrics["test"]
-    kinds = metrics["larger_set"]["per_kind"] if "larger_set" in metrics else test["per_kind"]
+    kinds = metrics["held_out_large"]["per_kind"]
     hardest = sorted(kinds.items(), key=lambda item: item[1])[:4]
     return (f"`datasets/demo/model` is a Llama-architecture checkpoint of {metrics['parameters'] / 1e6:.1f} M parameters, trained by "
             f"`scripts/train_demo_model.py` on synthetic word problems and small talk. Greedy, it solves "
             f"{accuracy['right']} of the {accuracy['problems']} held-out problems of `datasets/demo/test.jsonl` "
             f"({100 * accuracy['right'] / accuracy['problems']:.1f} %) with llmrun, and {100 * test['accuracy']:.1f} % with transformers; "
-            "its hardest kinds stay hard: "
+            f"on {metrics['held_out_large']['problems']} further held-out problems its hardest kinds stay hard: "
             + ", ".join(f"{name} {100 * share:.0f} %" for name, share in hardest)
             + ". How it was made, and how the split excludes leakage: `datasets/README.md`.")
 
