@@ -14,28 +14,13 @@
 #include <unistd.h>
 
 #include "engine/core/error.h"
+#include "tests/tools/text_files.h"
+#include "tests/tools/text_source.h"
 
 namespace llmrun {
 namespace {
 
 using namespace std::string_literals;  // NOLINT
-
-// A text that is handed out in pieces of one size.
-class PieceSource : public ByteSource {
- public:
-  PieceSource(std::string text, std::size_t piece) : text_(std::move(text)), piece_(piece) {}
-  std::size_t read(std::span<char> out) override {
-    const std::size_t count = std::min({piece_, out.size(), text_.size() - position_});
-    std::copy_n(text_.begin() + static_cast<std::ptrdiff_t>(position_), count, out.begin());
-    position_ += count;
-    return count;
-  }
-
- private:
-  std::string text_;
-  std::size_t piece_;
-  std::size_t position_ = 0;
-};
 
 std::vector<InputItem> read_all(RequestReader& reader) {
   std::vector<InputItem> items;
@@ -45,7 +30,7 @@ std::vector<InputItem> read_all(RequestReader& reader) {
 
 std::vector<InputItem> read_text(const std::string& text, const std::string& name = "prompts.jsonl",
                                  const ReaderOptions& options = {}, std::size_t piece = 1 << 20) {
-  RequestReader reader(std::make_unique<PieceSource>(text, piece), name, options);
+  RequestReader reader(std::make_unique<TextSource>(text, piece), name, options);
   return read_all(reader);
 }
 
@@ -68,25 +53,6 @@ std::string describe(const InputItem& item) {
                      item.prompt_token_ids.size(), error_code(item)) +
          item.content_hash;
 }
-
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& text) {
-    std::string name = std::filesystem::temp_directory_path() / "llmrun_input_XXXXXX";
-    const int fd = ::mkstemp(name.data());
-    REQUIRE(fd >= 0);
-    REQUIRE(::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-    ::close(fd);
-    path_ = name;
-  }
-  ~TemporaryFile() { std::filesystem::remove(path_); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 TEST_CASE("formats are told by name and content") {
   const auto detect = [](const char* head, const char* name) {
@@ -298,9 +264,9 @@ TEST_CASE("jsonl: odd but valid lines") {
 
 TEST_CASE("jsonl: ignored fields are counted") {
   RequestReader reader(
-      std::make_unique<PieceSource>("{\"prompt\":\"a\",\"answer\":1}\n{\"answer\":2,\"prompt\":"
-                                    "\"b\",\"level\":3}\n",
-                                    100),
+      std::make_unique<TextSource>("{\"prompt\":\"a\",\"answer\":1}\n{\"answer\":2,\"prompt\":"
+                                   "\"b\",\"level\":3}\n",
+                                   100),
       "-", {});
   CHECK(read_all(reader).size() == 2);
   CHECK(reader.ignored_fields().count == 3);
@@ -413,7 +379,7 @@ TEST_CASE("sharegpt: the first human turn is the prompt") {
 TEST_CASE("sharegpt: the benchmarks' rule takes turns 0 and 1") {
   ReaderOptions options;
   options.rows.sharegpt_turns = ShareGptTurns::kFirstTwo;
-  RequestReader reader(std::make_unique<PieceSource>(R"([
+  RequestReader reader(std::make_unique<TextSource>(R"([
 {"conversations": [{"from": "gpt", "value": "Q"}, {"from": "human", "value": "A"}]},
 {"conversations": [{"from": "human", "value": "Q"}]},
 {"conversations": []}, {"conversations": null}, {"id": "x", "prompt": "y"},
@@ -421,7 +387,7 @@ TEST_CASE("sharegpt: the benchmarks' rule takes turns 0 and 1") {
 {"conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": "A"}]},
 {"conversations": [5, 6]}, 7
 ])",
-                                                     1000),
+                                                    1000),
                        "a.json", options);
   const auto items = read_all(reader);
   REQUIRE(items.size() == 2);  // an element without conversations is a request of its own
@@ -596,15 +562,17 @@ TEST_CASE("files: size, estimate, changes while they are read") {
   const std::string line = "{\"prompt\": \"abc\"}\n";
   std::string text;
   for (int i = 0; i < 100; ++i) text += line;
-  TemporaryFile file(text);
-  RequestReader reader(file.path(), {});
+  const TemporaryFolder folder;
+  const std::string path = folder / "prompts.jsonl";
+  write_text(path, text);
+  RequestReader reader(path, {});
   REQUIRE(reader.next());
   REQUIRE(reader.next());
   REQUIRE(reader.estimated_rows());
   CHECK(*reader.estimated_rows() >= 100);
   CHECK(*reader.estimated_rows() <= 200);
   reader.check_unchanged();
-  std::ofstream(file.path(), std::ios::app) << line;
+  std::ofstream(path, std::ios::app) << line;
   CHECK_THROWS_AS(reader.check_unchanged(), Error);
   CHECK(read_all(reader).size() >= 98);
   CHECK(reader.at_end());
@@ -612,8 +580,8 @@ TEST_CASE("files: size, estimate, changes while they are read") {
 }
 
 TEST_CASE("pipes can be read") {
-  const std::string path =
-      std::filesystem::temp_directory_path() / fmt::format("llmrun_fifo_{}", ::getpid());
+  const TemporaryFolder folder;
+  const std::string path = folder / "fifo";
   REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
   // Opened for both ends first, so that nothing waits.
   std::FILE* writer = std::fopen(path.c_str(), "r+");
@@ -627,7 +595,6 @@ TEST_CASE("pipes can be read") {
     CHECK(reader.estimated_rows() == 2);
     reader.check_unchanged();
   }
-  std::filesystem::remove(path);
 }
 
 // Hands out a text, then is interrupted.
