@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 #include <unordered_set>
 #include <utility>
 
@@ -50,19 +51,14 @@ std::string quote(const std::string& name) {
   return describe_json(nlohmann::json(name));
 }
 
-struct Entry {
-  SafetensorsTensor tensor;
-  std::uint64_t begin = 0;  // in the data section
-  std::uint64_t end = 0;
-};
-
 // Takes {"name": {"dtype": "F32", "shape": [..], "data_offsets": [..]}, .., "__metadata__": {..}}
 // from events. A tree would take ten times the memory of the text.
 class HeaderHandler final : public JsonHandler {
  public:
   explicit HeaderHandler(std::string file) : file_(std::move(file)) {}
 
-  std::vector<Entry> take() { return std::move(entries_); }
+  // `offset` counts from the beginning of the data section.
+  std::vector<SafetensorsTensor> take() { return std::move(tensors_); }
 
   bool null() override { return unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
@@ -72,11 +68,10 @@ class HeaderHandler final : public JsonHandler {
   bool number_unsigned(std::uint64_t value) override {
     if (place_ != Place::kShape && place_ != Place::kOffsets) return unexpected("a number");
     if (place_ == Place::kShape) {
-      entries_.back().tensor.shape.push_back(value);
+      tensors_.back().shape.push_back(value);
     } else {
-      if (num_offsets_ >= 2) return unexpected("a third number");
-      (num_offsets_ == 0 ? entries_.back().begin : entries_.back().end) = value;
-      ++num_offsets_;
+      if (num_offsets_ == 2) return unexpected("a third number");
+      offsets_[num_offsets_++] = value;
     }
     return true;
   }
@@ -84,8 +79,8 @@ class HeaderHandler final : public JsonHandler {
   bool string(std::string& value) override {
     if (place_ == Place::kMetadata) return true;
     if (place_ != Place::kTensor || field_ != "dtype") return unexpected("a string");
-    entries_.back().tensor.type = find_type(value);
-    if (entries_.back().tensor.type == nullptr) fail("unknown dtype " + quote(value));
+    tensors_.back().type = find_type(value);
+    if (tensors_.back().type == nullptr) fail("unknown dtype " + quote(value));
     return true;
   }
 
@@ -96,24 +91,32 @@ class HeaderHandler final : public JsonHandler {
       place_ = Place::kMetadata;
     } else if (place_ == Place::kTop) {
       place_ = Place::kTensor;
-      entries_.emplace_back().tensor.name = name_;
+      tensors_.emplace_back().name = name_;
       num_offsets_ = 0;
     } else {
       return unexpected("an object");
     }
-    keys_.clear();
+    has_field_ = {};
     return true;
   }
 
   bool key(std::string& value) override {
-    const bool is_new =
-        place_ == Place::kTop ? names_.insert(value).second : keys_.insert(value).second;
-    if (place_ == Place::kTop) name_ = value;
-    if (place_ != Place::kTop) field_ = value;
-    if (!is_new) fail(fmt::format("duplicate key {}", quote(value)));
-    if (place_ == Place::kTensor && value != "dtype" && value != "shape" &&
-        value != "data_offsets") {
+    if (place_ == Place::kTop) {
+      name_ = value;
+      if (value == "__metadata__" && std::exchange(has_metadata_, true)) fail_duplicate(value);
+      return true;  // names of tensors are compared when all are known
+    }
+    field_ = value;
+    if (place_ == Place::kMetadata) {
+      if (!metadata_keys_.insert(value).second) fail_duplicate(value);
+      return true;
+    }
+    const auto* field = std::find(kFields.begin(), kFields.end(), value);
+    if (field == kFields.end()) {
       fail(fmt::format("unknown field {}; expected dtype, shape and data_offsets", quote(value)));
+    }
+    if (std::exchange(has_field_[static_cast<std::size_t>(field - kFields.begin())], true)) {
+      fail_duplicate(value);
     }
     return true;
   }
@@ -130,15 +133,21 @@ class HeaderHandler final : public JsonHandler {
   }
 
   bool end_array() override {
-    if (place_ == Place::kOffsets && num_offsets_ != 2) return unexpected("too few numbers");
+    if (place_ == Place::kOffsets) {
+      if (num_offsets_ != 2) return unexpected("too few numbers");
+      const auto [begin, end] = offsets_;
+      if (end < begin) fail(fmt::format("data_offsets [{}, {}] end before they begin", begin, end));
+      tensors_.back().offset = begin;
+      tensors_.back().num_bytes = end - begin;
+    }
     place_ = Place::kTensor;
     return true;
   }
 
   bool end_object() override {
     if (place_ == Place::kTensor) {
-      for (const char* required : {"dtype", "shape", "data_offsets"}) {
-        if (!keys_.contains(required)) fail(fmt::format("{} is missing", required));
+      for (std::size_t i = 0; i < kFields.size(); ++i) {
+        if (!has_field_[i]) fail(fmt::format("{} is missing", kFields[i]));
       }
     }
     place_ = place_ == Place::kTop ? Place::kOutside : Place::kTop;
@@ -146,6 +155,7 @@ class HeaderHandler final : public JsonHandler {
   }
 
  private:
+  static constexpr std::array<std::string_view, 3> kFields = {"dtype", "shape", "data_offsets"};
   enum class Place { kOutside, kTop, kMetadata, kTensor, kShape, kOffsets };
 
   [[noreturn]] void fail(const std::string& what) const {
@@ -153,6 +163,9 @@ class HeaderHandler final : public JsonHandler {
     throw Error(ErrorKind::kModel,
                 in_entry ? fmt::format("{}: header: {}: {}", file_, quote(name_), what)
                          : fmt::format("{}: header: {}", file_, what));
+  }
+  [[noreturn]] void fail_duplicate(const std::string& key) const {
+    fail(fmt::format("duplicate key {}", quote(key)));
   }
   [[noreturn]] bool unexpected(const char* found) const {
     switch (place_) {
@@ -171,35 +184,84 @@ class HeaderHandler final : public JsonHandler {
 
   std::string file_;
   Place place_ = Place::kOutside;
-  std::string name_;   // key of the top object
-  std::string field_;  // key of an entry
-  int num_offsets_ = 0;
-  std::unordered_set<std::string> names_;
-  std::unordered_set<std::string> keys_;  // of the entry that is open
-  std::vector<Entry> entries_;
+  std::string name_;                              // key of the top object
+  std::string field_;                             // key of an entry
+  std::array<bool, kFields.size()> has_field_{};  // of the entry that is open
+  std::array<std::uint64_t, 2> offsets_{};
+  std::size_t num_offsets_ = 0;
+  bool has_metadata_ = false;
+  std::unordered_set<std::string> metadata_keys_;
+  std::vector<SafetensorsTensor> tensors_;
 };
 
-[[noreturn]] void fail_entry(const std::string& file, const Entry& entry, const std::string& what) {
-  throw Error(ErrorKind::kModel,
-              fmt::format("{}: tensor {}: {}", file, quote(entry.tensor.name), what));
+[[noreturn]] void fail_tensor(const std::string& file, const SafetensorsTensor& tensor,
+                              const std::string& what) {
+  throw Error(ErrorKind::kModel, fmt::format("{}: tensor {}: {}", file, quote(tensor.name), what));
 }
 
 // Bytes that the shape and dtype ask for.
-std::uint64_t required_bytes(const std::string& file, const Entry& entry) {
-  std::uint64_t num_bits = entry.tensor.type->num_bits;
-  for (const std::uint64_t extent : entry.tensor.shape) {
-    if (__builtin_mul_overflow(num_bits, extent, &num_bits)) {
-      fail_entry(
-          file, entry,
-          fmt::format("the shape [{}] overflows 64 bits", fmt::join(entry.tensor.shape, ", ")));
-    }
+std::uint64_t required_bytes(const std::string& file, const SafetensorsTensor& tensor) {
+  const auto shape = [&] { return fmt::format("[{}]", fmt::join(tensor.shape, ", ")); };
+  std::uint64_t num_elements = 1;
+  std::uint64_t num_bits = 0;
+  bool overflows = false;
+  for (const std::uint64_t extent : tensor.shape) {
+    overflows = overflows || __builtin_mul_overflow(num_elements, extent, &num_elements);
   }
+  overflows = overflows || __builtin_mul_overflow(num_elements, tensor.type->num_bits, &num_bits);
+  if (overflows) fail_tensor(file, tensor, fmt::format("the shape {} overflows 64 bits", shape()));
   if (num_bits % 8 != 0) {
-    fail_entry(file, entry,
-               fmt::format("{} of shape [{}] is not a whole number of bytes",
-                           entry.tensor.type->name, fmt::join(entry.tensor.shape, ", ")));
+    fail_tensor(
+        file, tensor,
+        fmt::format("{} of shape {} is not a whole number of bytes", tensor.type->name, shape()));
   }
   return num_bits / 8;
+}
+
+void check_unique_names(const std::string& file, std::vector<SafetensorsTensor>& tensors) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  const auto twin =
+      std::adjacent_find(tensors.begin(), tensors.end(),
+                         [](const auto& a, const auto& b) { return a.name == b.name; });
+  if (twin == tensors.end()) return;
+  throw Error(ErrorKind::kModel,
+              fmt::format("{}: header: duplicate key {}", file, quote(twin->name)));
+}
+
+// That the tensors, in the order of their offsets, fill `data_size` bytes.
+void check_layout(const std::string& file, const std::vector<SafetensorsTensor>& tensors,
+                  std::uint64_t data_size) {
+  std::uint64_t expected_begin = 0;
+  for (const SafetensorsTensor& tensor : tensors) {
+    const std::uint64_t begin = tensor.offset;
+    const std::uint64_t end = begin + tensor.num_bytes;
+    if (end > data_size) {
+      fail_tensor(file, tensor,
+                  fmt::format("data_offsets [{}, {}] do not lie in the {} data bytes", begin, end,
+                              data_size));
+    }
+    if (begin != expected_begin) {
+      fail_tensor(
+          file, tensor,
+          fmt::format("data begins at offset {}, expected {}: the file has {}", begin,
+                      expected_begin, begin > expected_begin ? "a hole" : "overlapping tensors"));
+    }
+    const std::uint64_t num_bytes = required_bytes(file, tensor);
+    if (num_bytes != tensor.num_bytes) {
+      fail_tensor(file, tensor,
+                  fmt::format("{} of shape [{}] takes {} bytes, but data_offsets [{}, {}] hold {}",
+                              tensor.type->name, fmt::join(tensor.shape, ", "), num_bytes, begin,
+                              end, tensor.num_bytes));
+    }
+    expected_begin = end;
+  }
+  if (expected_begin != data_size) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("{}: the tensors end at data offset {}, but the file holds {} data "
+                            "bytes",
+                            file, expected_begin, data_size));
+  }
 }
 
 }  // namespace
@@ -210,44 +272,13 @@ std::vector<SafetensorsTensor> parse_safetensors_header(std::string_view header,
                                                         std::uint64_t data_size) {
   HeaderHandler handler(file);
   parse_json_events(header, file + ": header", kFileJson, handler);
-  std::vector<Entry> entries = handler.take();
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  std::vector<SafetensorsTensor> tensors = handler.take();
+  check_unique_names(file, tensors);
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.offset, a.num_bytes, a.name) < std::tie(b.offset, b.num_bytes, b.name);
   });
-
-  std::vector<SafetensorsTensor> tensors;
-  tensors.reserve(entries.size());
-  std::uint64_t expected_begin = 0;
-  for (Entry& entry : entries) {
-    if (entry.end < entry.begin || entry.end > data_size) {
-      fail_entry(file, entry,
-                 fmt::format("data_offsets [{}, {}] do not lie in the {} data bytes", entry.begin,
-                             entry.end, data_size));
-    }
-    if (entry.begin != expected_begin) {
-      fail_entry(file, entry,
-                 fmt::format("data begins at offset {}, expected {}: the file has {}", entry.begin,
-                             expected_begin,
-                             entry.begin > expected_begin ? "a hole" : "overlapping tensors"));
-    }
-    const std::uint64_t num_bytes = required_bytes(file, entry);
-    if (num_bytes != entry.end - entry.begin) {
-      fail_entry(file, entry,
-                 fmt::format("{} of shape [{}] takes {} bytes, but data_offsets [{}, {}] hold {}",
-                             entry.tensor.type->name, fmt::join(entry.tensor.shape, ", "),
-                             num_bytes, entry.begin, entry.end, entry.end - entry.begin));
-    }
-    expected_begin = entry.end;
-    entry.tensor.offset = data_begin + entry.begin;
-    entry.tensor.num_bytes = num_bytes;
-    tensors.push_back(std::move(entry.tensor));
-  }
-  if (expected_begin != data_size) {
-    throw Error(ErrorKind::kModel,
-                fmt::format("{}: the tensors end at data offset {}, but the file holds {} data "
-                            "bytes",
-                            file, expected_begin, data_size));
-  }
+  check_layout(file, tensors, data_size);
+  for (SafetensorsTensor& tensor : tensors) tensor.offset += data_begin;
   return tensors;
 }
 
