@@ -19,6 +19,7 @@ import json
 import pathlib
 import random
 import shutil
+import tempfile
 import unicodedata
 
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
@@ -155,7 +156,23 @@ def make_sentencepiece(folder, legacy):
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
+def make_llama2(folder, legacy):
+    """tokenizer.json as transformers 4 converts it from tokenizer.model."""
+    from transformers import LlamaTokenizerFast
+    with tempfile.TemporaryDirectory() as name:
+        make_sentencepiece(pathlib.Path(name), legacy)
+        tokenizer = LlamaTokenizerFast.from_pretrained(name)
+    tokenizer.add_tokens([AddedToken("<tool>", normalized=True), AddedToken("naïve", normalized=True)])
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": legacy}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "gpt2": make_gpt2,
+          "llama2": lambda folder: make_llama2(folder, True),
+          "mistral": lambda folder: make_llama2(folder, False),
           "sentencepiece_legacy": lambda folder: make_sentencepiece(folder, True),
           "sentencepiece": lambda folder: make_sentencepiece(folder, False)}
 
@@ -339,7 +356,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=root / "tests/data/tokenizer")
     parser.add_argument("--models", type=pathlib.Path, help="folder of model folders")
-    parser.add_argument("--count", type=int, default=210, help="strings a tokenizer")
+    parser.add_argument("--count", type=int, default=150, help="strings a tokenizer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one tokenizer")
     args = parser.parse_args()

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 
 namespace llmrun {
 namespace {
@@ -41,6 +43,9 @@ BpeModel::BpeModel(const std::vector<Entry>& vocabulary, std::int32_t num_ids, M
     LLMRUN_CHECK(vocabulary_.insert(entry.bytes, entry.id));
     if (entry.bytes.size() == 1) byte_ids_[static_cast<unsigned char>(entry.bytes[0])] = entry.id;
   }
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    byte_token_ids_[byte] = vocabulary_.find(make_byte_token(static_cast<char>(byte)));
+  }
 }
 
 void BpeModel::encode(std::string_view piece, std::vector<TokenId>& ids) const {
@@ -56,7 +61,11 @@ void BpeModel::encode(std::string_view piece, std::vector<TokenId>& ids) const {
     }
   }
   const std::size_t begin = ids.size();
-  append_bytes(piece, ids);
+  if (options_.characters) {
+    append_characters(piece, ids);
+  } else {
+    append_bytes(piece, ids);
+  }
   if (ids.size() - begin <= kMaxShortPiece) {
     merge_short(ids, begin);
   } else {
@@ -81,6 +90,40 @@ void BpeModel::append_bytes(std::string_view piece, std::vector<TokenId>& symbol
       after_unknown = true;
     }
   }
+}
+
+void BpeModel::append_characters(std::string_view piece, std::vector<TokenId>& symbols) const {
+  bool unknown_is_due = false;  // appended when the next known character comes
+  const auto append_unknown = [&] {
+    if (unknown_is_due) symbols.push_back(*options_.unk_token);
+    unknown_is_due = false;
+  };
+  while (!piece.empty()) {
+    const std::string_view character = piece.substr(0, first_utf8_character(piece).length);
+    piece.remove_prefix(character.size());
+    const TokenId id = vocabulary_.find(character);
+    if (id != StringIndex::kAbsent) {
+      append_unknown();
+      symbols.push_back(id);
+    } else if (options_.byte_fallback && append_byte_tokens(character, symbols)) {
+      // An unknown token that is due stays so, and comes after the byte tokens: so does it in the
+      // library this follows.
+    } else if (options_.unk_token) {
+      if (!options_.fuse_unk) append_unknown();
+      unknown_is_due = true;
+    }
+  }
+  append_unknown();
+}
+
+// False when one of the bytes has no token; then none is appended.
+bool BpeModel::append_byte_tokens(std::string_view character, std::vector<TokenId>& symbols) const {
+  const auto id_of = [&](char byte) { return byte_token_ids_[static_cast<unsigned char>(byte)]; };
+  for (const char byte : character) {
+    if (id_of(byte) == StringIndex::kAbsent) return false;
+  }
+  for (const char byte : character) symbols.push_back(id_of(byte));
+  return true;
 }
 
 // Merges ids[begin, end) by scanning for the lowest rank; leftmost among equals.

@@ -1,4 +1,4 @@
-// Byte pair encoding of one piece of text, on bytes.
+// Byte pair encoding of one piece of text. Its first symbols are bytes or characters.
 // Source: huggingface/tokenizers, models/bpe/{model,word}.rs; Sennrich et al. 2016, arXiv
 // 1508.07909.
 #pragma once
@@ -58,14 +58,16 @@ class MergeTable {
 };
 
 struct BpeOptions {
+  bool characters = false;     // the first symbols are characters, not bytes
   bool ignore_merges = false;  // a piece that is a token is that token, whatever the merges say
-  std::optional<TokenId> unk_token;  // for bytes without a token; without it they are dropped
-  bool fuse_unk = false;             // neighbouring unknown bytes are one token
+  bool byte_fallback = false;  // characters without a token become byte tokens ("<0xE4>")
+  std::optional<TokenId> unk_token;  // for symbols without a token; without it they are dropped
+  bool fuse_unk = false;             // neighbouring unknown symbols are one token
 };
 
 class BpeModel {
  public:
-  // A token of the vocabulary as bytes. The string must outlive the model.
+  // A token of the vocabulary, as it occurs in pieces. The string must outlive the model.
   struct Entry {
     std::string_view bytes;
     TokenId id;
@@ -77,20 +79,22 @@ class BpeModel {
   // Appends the ids of one piece. Safe to call from several threads.
   void encode(std::string_view piece, std::vector<TokenId>& ids) const;
 
-  // The id of a token with these bytes; StringIndex::kAbsent when there is none.
+  // The id of the token that is spelled like this; StringIndex::kAbsent when there is none.
   TokenId find(std::string_view bytes) const { return vocabulary_.find(bytes); }
 
  private:
   // Whether encoding a token's own bytes gives that token; found out when first asked.
   enum class SelfEncoding : std::uint8_t { kUnknown, kYes, kNo };
-  class Symbols;
 
   void append_bytes(std::string_view piece, std::vector<TokenId>& symbols) const;
+  void append_characters(std::string_view piece, std::vector<TokenId>& symbols) const;
+  bool append_byte_tokens(std::string_view character, std::vector<TokenId>& symbols) const;
   void merge_short(std::vector<TokenId>& ids, std::size_t begin) const;
   void merge_long(std::vector<TokenId>& ids, std::size_t begin) const;
 
   StringIndex vocabulary_;
-  std::array<TokenId, 256> byte_ids_{};
+  std::array<TokenId, 256> byte_ids_{};        // of tokens that are one byte
+  std::array<TokenId, 256> byte_token_ids_{};  // of "<0x00>" and so on
   MergeTable merges_;
   BpeOptions options_;
   std::unique_ptr<std::atomic<SelfEncoding>[]> self_encoding_;

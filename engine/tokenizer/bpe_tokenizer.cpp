@@ -15,14 +15,15 @@ void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
   if (add_special_tokens) {
     ids.insert(ids.end(), text_template.prefix.begin(), text_template.prefix.end());
   }
-  std::string buffer;
+  std::string normalized_buffer;
+  std::string pieces_buffer;
   std::vector<std::string_view> pieces;
   for (const TextSpan& raw : parts_.added_tokens.split_raw(text, special_token_text)) {
     if (raw.id != TextSpan::kText) {
       ids.push_back(raw.id);
       continue;
     }
-    const std::string_view normalized = parts_.normalizer.normalize(raw.text, buffer);
+    const std::string_view normalized = parts_.normalizer.normalize(raw.text, normalized_buffer);
     for (const TextSpan& span :
          parts_.added_tokens.split_normalized(normalized, special_token_text)) {
       if (span.id != TextSpan::kText) {
@@ -30,7 +31,9 @@ void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
         continue;
       }
       pieces.clear();
-      parts_.pre_tokenizer.split(span.text, pieces);
+      const bool begins_input =
+          raw.text.data() == text.data() && span.text.data() == normalized.data();
+      parts_.pre_tokenizer.split(span.text, begins_input, pieces_buffer, pieces);
       for (const std::string_view piece : pieces) parts_.model.encode(piece, ids);
     }
   }
@@ -41,9 +44,13 @@ void BpeTokenizer::encode_utf8(std::string_view text, bool add_special_tokens,
 
 std::optional<TokenId> BpeTokenizer::token_to_id(std::string_view token) const {
   if (const TokenId id = parts_.added_tokens.find(token); id != TextSpan::kText) return id;
-  if (!is_valid_utf8(token)) return std::nullopt;
-  const std::optional<std::string> bytes = byte_level_to_bytes(token);
-  const TokenId id = bytes ? parts_.model.find(*bytes) : StringIndex::kAbsent;
+  TokenId id = StringIndex::kAbsent;
+  if (!parts_.pre_tokenizer.is_byte_level()) {
+    id = parts_.model.find(token);
+  } else if (is_valid_utf8(token)) {
+    const std::optional<std::string> bytes = byte_level_to_bytes(token);
+    if (bytes) id = parts_.model.find(*bytes);
+  }
   return id == StringIndex::kAbsent ? std::nullopt : std::optional(id);
 }
 

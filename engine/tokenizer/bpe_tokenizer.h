@@ -1,4 +1,5 @@
-// A byte-level BPE tokenizer read from tokenizer.json: the families of GPT-2, Llama-3 and Qwen2.
+// A BPE tokenizer read from tokenizer.json: on bytes, the families of GPT-2, Llama-3 and Qwen2; on
+// characters with byte fallback, those of Llama-2 and Mistral.
 //
 // Text goes through: added tokens in the raw text, normalizer, added tokens in the normalized text,
 // pre-tokenizer, BPE of each piece; then the template puts special tokens around it.
@@ -37,16 +38,17 @@ class BpeTokenizer final : public Tokenizer {
     BpeModel model;  // views the bytes of `tokens`
     TextTemplate text_template;
     SpecialTokenIds special_token_ids;
+    DecodeRules decode_rules;
   };
   explicit BpeTokenizer(Parts parts) : parts_(std::move(parts)) {}
 
   std::int32_t vocab_size() const override { return parts_.tokens.size(); }
   std::string_view token_bytes(TokenId id) const override { return parts_.tokens[id].bytes; }
-  bool is_byte_token(TokenId /*id*/) const override { return false; }
+  bool is_byte_token(TokenId id) const override { return parts_.tokens[id].is_byte; }
   bool is_special(TokenId id) const override { return parts_.tokens[id].special; }
   std::optional<TokenId> token_to_id(std::string_view token) const override;
   const SpecialTokenIds& special_token_ids() const override { return parts_.special_token_ids; }
-  DecodeRules decode_rules() const override { return {}; }
+  DecodeRules decode_rules() const override { return parts_.decode_rules; }
   bool adds_bos() const override;
 
  protected:

@@ -1,6 +1,7 @@
 // Builds a BpeTokenizer from the parts of a tokenizer.json.
 
 #include <algorithm>
+#include <array>
 #include <unordered_set>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "engine/core/utf8.h"
 #include "engine/tokenizer/bpe_tokenizer.h"
 #include "engine/tokenizer/byte_level.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 #include "engine/tokenizer/tokenizer_json.h"
 
 namespace llmrun {
@@ -81,22 +83,27 @@ AddedTokens read_added_tokens(const TokenizerJson& json, const std::string& name
   return tokens;
 }
 
-TokenTable build_table(TokenizerJson& json, const AddedTokens& added_tokens) {
+Token make_byte_level_token(std::string text, bool special) {
+  // A token with a character outside the alphabet stands for its own UTF-8.
+  std::string bytes = byte_level_to_bytes(text).value_or(text);
+  return {.text = std::move(text),
+          .bytes = std::move(bytes),
+          .known = true,
+          .is_byte = false,
+          .special = special};
+}
+
+TokenTable build_table(const TokenizerJson& json, const AddedTokens& added_tokens,
+                       bool is_byte_level) {
+  const auto make_token = is_byte_level ? make_byte_level_token : make_sentencepiece_token;
   TokenId max_id = added_tokens.max_id();
   for (const auto& entry : json.vocabulary) max_id = std::max(max_id, entry.id);
   TokenTable table;
   table.resize(static_cast<std::size_t>(max_id + 1));
-  const auto set = [&](TokenId id, std::string text, bool special) {
-    // A token with a character outside the alphabet stands for its own UTF-8.
-    std::string bytes = byte_level_to_bytes(text).value_or(text);
-    table.set(id, {.text = std::move(text),
-                   .bytes = std::move(bytes),
-                   .known = true,
-                   .is_byte = false,
-                   .special = special});
-  };
-  for (auto& entry : json.vocabulary) set(entry.id, entry.token, false);
-  for (const auto& [id, token] : added_tokens.tokens()) set(id, token.content, token.special);
+  for (const auto& [token, id] : json.vocabulary) table.set(id, make_token(token, false));
+  for (const auto& [id, token] : added_tokens.tokens()) {
+    table.set(id, make_token(token.content, token.special));
+  }
   return table;
 }
 
@@ -123,19 +130,35 @@ MergeTable build_merges(const TokenizerJson& json, const std::string& name,
   return merges;
 }
 
-BpeOptions read_options(const JsonObject& model, const StringIndex& vocabulary) {
+// True when text has no symbol without a token: every byte has one.
+bool covers_all_text(const StringIndex& vocabulary, bool is_byte_level, bool byte_fallback) {
+  if (!is_byte_level && !byte_fallback) return false;
+  for (int value = 0; value < 256; ++value) {
+    const char byte = static_cast<char>(value);
+    const std::string token =
+        is_byte_level ? bytes_to_byte_level({&byte, 1}) : make_byte_token(byte);
+    if (vocabulary.find(token) == StringIndex::kAbsent) return false;
+  }
+  return true;
+}
+
+BpeOptions read_options(const JsonObject& model, const StringIndex& vocabulary,
+                        bool is_byte_level) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.find_string(key).value_or("").empty()) model.fail(key, "not supported");
   }
   if (model.find_float("dropout", 0, 1).value_or(0) > 0) {
     model.fail("dropout", "only 0 is supported: encoding must not be random");
   }
-  if (model.find_bool("byte_fallback").value_or(false)) {
-    model.fail("byte_fallback", "not supported together with a byte-level pre-tokenizer");
-  }
-  BpeOptions options{.ignore_merges = model.find_bool("ignore_merges").value_or(false),
+  BpeOptions options{.characters = !is_byte_level,
+                     .ignore_merges = model.find_bool("ignore_merges").value_or(false),
+                     .byte_fallback = model.find_bool("byte_fallback").value_or(false),
                      .unk_token = std::nullopt,
                      .fuse_unk = model.find_bool("fuse_unk").value_or(false)};
+  if (covers_all_text(vocabulary, is_byte_level, options.byte_fallback)) return options;
+  if (is_byte_level && options.byte_fallback) {
+    model.fail("byte_fallback", "needs a token for each byte of the byte-level alphabet");
+  }
   if (const auto unk = model.find_string("unk_token")) {
     const TokenId id = vocabulary.find(*unk);
     if (id == StringIndex::kAbsent) model.fail("unk_token", "not in the vocabulary");
@@ -145,15 +168,19 @@ BpeOptions read_options(const JsonObject& model, const StringIndex& vocabulary) 
 }
 
 BpeModel build_model(const TokenizerJson& json, const std::string& name, const JsonObject& model,
-                     const StringIndex& vocabulary, const TokenTable& table) {
+                     const StringIndex& vocabulary, const TokenTable& table, bool is_byte_level) {
   std::vector<BpeModel::Entry> entries;
   entries.reserve(json.vocabulary.size());
   for (const auto& [token, id] : json.vocabulary) {
-    // Pieces are spelled in the byte-level alphabet; a token that is not never occurs in one.
-    if (byte_level_to_bytes(token)) entries.push_back({table[id].bytes, id});
+    if (!is_byte_level) {
+      entries.push_back({table[id].text, id});
+    } else if (byte_level_to_bytes(token)) {
+      // Pieces are spelled in the byte-level alphabet; a token that is not never occurs in one.
+      entries.push_back({table[id].bytes, id});
+    }
   }
   return {entries, table.size(), build_merges(json, name, vocabulary),
-          read_options(model, vocabulary)};
+          read_options(model, vocabulary, is_byte_level)};
 }
 
 void read_template(const nlohmann::json& value, const std::string& place, const TokenTable& table,
@@ -196,14 +223,41 @@ void read_template(const nlohmann::json& value, const std::string& place, const 
   if (!after_text) object.fail("single", "does not contain the text");
 }
 
-void check_decoder(const JsonObject& root) {
+// The decoder of Llama's tokenizers: Replace "▁" by " ", ByteFallback, Fuse and maybe Strip.
+DecodeRules read_decoder_sequence(const JsonObject& decoder) {
+  constexpr std::array<std::string_view, 4> kTypes = {"Replace", "ByteFallback", "Fuse", "Strip"};
+  const nlohmann::json& parts = decoder.get_array("decoders");
+  const auto refuse = [&](std::string_view found) {
+    decoder.fail("decoders", fmt::format("expected Replace, ByteFallback, Fuse and maybe Strip, as "
+                                         "in Llama's tokenizers; found {}",
+                                         found));
+  };
+  if (parts.size() != 3 && parts.size() != 4) refuse(fmt::format("{} decoders", parts.size()));
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const JsonObject part(parts[i], fmt::format("{}: decoders[{}]", decoder.place(), i));
+    const std::string& type = part.get_string("type");
+    if (type != kTypes[i]) refuse(describe_json(type));
+    if (type == "Replace" && (part.get_object("pattern").get_string("String") != kSpaceSymbol ||
+                              part.get_string("content") != " ")) {
+      part.fail("pattern", "only replacing \"▁\" by \" \" is supported");
+    }
+    if (type == "Strip" && (part.get_string("content") != " " || part.get_int("start", 0, 9) != 1 ||
+                            part.get_int("stop", 0, 9) != 0)) {
+      part.fail("type", "only stripping one space at the start is supported");
+    }
+  }
+  return {.byte_fallback = true, .strip_leading_space = parts.size() == 4};
+}
+
+DecodeRules read_decoder(const JsonObject& root, bool is_byte_level) {
   const JsonObject decoder = root.get_object("decoder");
   const std::string& type = decoder.get_string("type");
-  if (type != "ByteLevel") {
-    decoder.fail("type", fmt::format("decoder {} is not supported with byte-level BPE (supported: "
-                                     "ByteLevel)",
-                                     describe_json(type)));
-  }
+  if (is_byte_level && type == "ByteLevel") return {};
+  if (!is_byte_level && type == "Sequence") return read_decoder_sequence(decoder);
+  decoder.fail("type",
+               fmt::format("decoder {} is not supported with this pre-tokenizer (supported: "
+                           "{})",
+                           describe_json(type), is_byte_level ? "ByteLevel" : "Sequence"));
 }
 
 SpecialTokenIds find_special_ids(const TokenizerConfig& config, const AddedTokens& added_tokens) {
@@ -235,14 +289,15 @@ const nlohmann::json& member(const JsonObject& object, const char* key) {
 
 std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::string& name,
                                               const TokenizerConfig& config) {
-  TokenizerJson json = parse_tokenizer_json(text, name);
+  const TokenizerJson json = parse_tokenizer_json(text, name);
   const JsonObject root(json.root, name);
   const JsonObject model = root.get_object("model");
   check_model_type(model);
   if (json.vocabulary.empty()) model.fail("vocab", "missing or empty");
   Normalizer normalizer(member(root, "normalizer"), name + ": normalizer");
   PreTokenizer pre_tokenizer(member(root, "pre_tokenizer"), name + ": pre_tokenizer");
-  check_decoder(root);
+  const bool is_byte_level = pre_tokenizer.is_byte_level();
+  const DecodeRules decode_rules = read_decoder(root, is_byte_level);
 
   const StringIndex vocabulary = index_vocabulary(json);
   AddedTokens added_tokens = read_added_tokens(json, name, vocabulary, config);
@@ -250,10 +305,10 @@ std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::
     std::string buffer;
     return std::string(normalizer.normalize(content, buffer));
   });
-  TokenTable table = build_table(json, added_tokens);
+  TokenTable table = build_table(json, added_tokens, is_byte_level);
   TextTemplate text_template;
   read_template(member(root, "post_processor"), name + ": post_processor", table, text_template);
-  BpeModel bpe = build_model(json, name, model, vocabulary, table);
+  BpeModel bpe = build_model(json, name, model, vocabulary, table, is_byte_level);
   const SpecialTokenIds special_token_ids = find_special_ids(config, added_tokens);
   return std::make_unique<BpeTokenizer>(
       BpeTokenizer::Parts{.tokens = std::move(table),
@@ -262,7 +317,8 @@ std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::
                           .pre_tokenizer = std::move(pre_tokenizer),
                           .model = std::move(bpe),
                           .text_template = std::move(text_template),
-                          .special_token_ids = special_token_ids});
+                          .special_token_ids = special_token_ids,
+                          .decode_rules = decode_rules});
 }
 
 }  // namespace llmrun

@@ -10,6 +10,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 #include "engine/tokenizer/unicode_ranges.h"
 
 namespace llmrun {
@@ -76,26 +77,47 @@ bool is_surely_nfc(std::string_view text) {
 }
 
 Normalizer::Normalizer(const nlohmann::json& value, const std::string& place) {
-  if (value.is_null()) return;
+  if (!value.is_null()) add(value, place);
+}
+
+void Normalizer::add(const nlohmann::json& value, const std::string& place) {
   const JsonObject object(value, place);
   const std::string& type = object.get_string("type");
   if (type == "NFC") {
-    nfc_ = true;
+    steps_.push_back({Step::Kind::kNfc, {}, {}});
+  } else if (type == "Prepend") {
+    steps_.push_back({Step::Kind::kPrepend, {}, object.get_string("prepend")});
+  } else if (type == "Replace") {
+    const std::string& pattern = object.get_object("pattern").get_string("String");
+    if (pattern.empty()) object.fail("pattern", "empty");
+    steps_.push_back({Step::Kind::kReplace, pattern, object.get_string("content")});
   } else if (type == "Sequence") {
     for (const nlohmann::json& element : object.get_array("normalizers")) {
-      const Normalizer part(element, place + ": normalizers");
-      nfc_ = nfc_ || part.nfc_;
+      add(element, place + ": normalizers");
     }
   } else {
-    object.fail("type", fmt::format("normalizer {} is not supported (supported: NFC, Sequence)",
+    object.fail("type", fmt::format("normalizer {} is not supported (supported: NFC, Prepend, "
+                                    "Replace, Sequence)",
                                     describe_json(type)));
   }
 }
 
 std::string_view Normalizer::normalize(std::string_view text, std::string& buffer) const {
-  if (!nfc_ || is_surely_nfc(text)) return text;
-  buffer = compose(text);
-  return buffer;
+  for (const Step& step : steps_) {
+    switch (step.kind) {
+      case Step::Kind::kNfc:
+        if (is_surely_nfc(text)) continue;
+        buffer = compose(text);
+        break;
+      case Step::Kind::kPrepend:
+        if (text.empty()) continue;
+        buffer = std::string(step.content).append(text);
+        break;
+      case Step::Kind::kReplace: buffer = replace_all(text, step.pattern, step.content); break;
+    }
+    text = buffer;
+  }
+  return text;
 }
 
 }  // namespace llmrun

@@ -1,8 +1,9 @@
-// The "normalizer" of a tokenizer.json: none, NFC, or a Sequence of these.
+// The "normalizer" of a tokenizer.json: none, NFC, Prepend, Replace, or a Sequence of these.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -19,7 +20,16 @@ class Normalizer {
   std::string_view normalize(std::string_view text, std::string& buffer) const;
 
  private:
-  bool nfc_ = false;
+  struct Step {
+    enum class Kind { kNfc, kPrepend, kReplace };
+    Kind kind;
+    std::string pattern;  // kReplace: what is replaced
+    std::string content;  // kReplace: by what; kPrepend: what is put before text, unless empty
+  };
+
+  void add(const nlohmann::json& value, const std::string& place);
+
+  std::vector<Step> steps_;
 };
 
 // True when canonical composition certainly leaves `text` as it is; false when that is not known.

@@ -7,6 +7,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 
 namespace llmrun {
 namespace {
@@ -36,32 +37,64 @@ std::size_t next_character(std::string_view text, std::size_t position) {
 
 PreTokenizer::PreTokenizer(const nlohmann::json& value, const std::string& place) {
   if (!value.is_null()) add(value, place);
-  if (!is_byte_level_) {
+  if (!splits_.empty() && !is_byte_level_ && !metaspace_) {
     throw Error(ErrorKind::kModel,
-                fmt::format("{}: only byte-level BPE is supported: expected a chain that ends "
-                            "with ByteLevel, found {}",
-                            place, value.is_null() ? "null" : "none"));
+                fmt::format("{}: Split without ByteLevel after it is not supported", place));
   }
 }
 
 void PreTokenizer::add(const nlohmann::json& value, const std::string& place) {
   const JsonObject object(value, place);
-  if (is_byte_level_) object.fail("type", "a pre-tokenizer after ByteLevel is not supported");
   const std::string& type = object.get_string("type");
   if (type == "Sequence") {
     for (const nlohmann::json& element : object.get_array("pretokenizers")) {
       add(element, place + ": pretokenizers");
     }
-  } else if (type == "Split") {
+    return;
+  }
+  if (is_byte_level_ || metaspace_) {
+    object.fail("type", fmt::format("{} after ByteLevel or Metaspace is not supported",
+                                    describe_json(type)));
+  }
+  if (type == "Split") {
     add_split(value, place);
   } else if (type == "ByteLevel") {
     add_byte_level(value, place);
+  } else if (type == "Metaspace") {
+    add_metaspace(value, place);
   } else {
     object.fail("type",
                 fmt::format("pre-tokenizer {} is not supported (supported: Split, ByteLevel, "
-                            "Sequence)",
+                            "Metaspace, Sequence)",
                             describe_json(type)));
   }
+}
+
+void PreTokenizer::add_metaspace(const nlohmann::json& value, const std::string& place) {
+  const JsonObject object(value, place);
+  if (!splits_.empty()) object.fail("type", "Metaspace after Split is not supported");
+  Metaspace metaspace{.replacement = object.get_string("replacement"),
+                      .prepend = Metaspace::Prepend::kAlways};
+  const std::string scheme = object.find_string("prepend_scheme").value_or("always");
+  // add_prefix_space is the older way to say "never".
+  if (scheme == "never" || !object.find_bool("add_prefix_space").value_or(true)) {
+    metaspace.prepend = Metaspace::Prepend::kNever;
+  } else if (scheme == "first") {
+    metaspace.prepend = Metaspace::Prepend::kFirst;
+  } else if (scheme != "always") {
+    object.fail("prepend_scheme", fmt::format("expected \"always\", \"first\" or \"never\", "
+                                              "found {}",
+                                              describe_json(scheme)));
+  }
+  if (next_character(metaspace.replacement, 0) != metaspace.replacement.size()) {
+    object.fail("replacement", "expected one character");
+  }
+  if (object.find_bool("split").value_or(true)) {
+    // A piece begins at each replacement and ends before the next.
+    const std::string space = escape_pattern(metaspace.replacement);
+    splits_.push_back({Regex(fmt::format("{0}[^{0}]*", space), place), true, true});
+  }
+  metaspace_ = std::move(metaspace);
 }
 
 void PreTokenizer::add_split(const nlohmann::json& value, const std::string& place) {
@@ -90,8 +123,23 @@ void PreTokenizer::add_byte_level(const nlohmann::json& value, const std::string
   is_byte_level_ = true;
 }
 
-void PreTokenizer::split(std::string_view text, std::vector<std::string_view>& pieces) const {
+std::string_view PreTokenizer::apply_metaspace(std::string_view text, bool begins_input,
+                                               std::string& buffer) const {
+  const Metaspace& metaspace = *metaspace_;
+  std::string replaced = replace_all(text, " ", metaspace.replacement);
+  const bool prepend = metaspace.prepend == Metaspace::Prepend::kAlways ||
+                       (metaspace.prepend == Metaspace::Prepend::kFirst && begins_input);
+  if (prepend && !replaced.starts_with(metaspace.replacement)) {
+    replaced.insert(0, metaspace.replacement);
+  }
+  buffer = std::move(replaced);
+  return buffer;
+}
+
+void PreTokenizer::split(std::string_view text, bool begins_input, std::string& buffer,
+                         std::vector<std::string_view>& pieces) const {
   if (text.empty()) return;
+  if (metaspace_) text = apply_metaspace(text, begins_input, buffer);
   const std::size_t first = pieces.size();
   pieces.push_back(text);
   std::vector<std::string_view> whole;  // what the split before left

@@ -1,7 +1,8 @@
-// The "pre_tokenizer" of a byte-level tokenizer.json: cuts text into the pieces that BPE sees one
-// by one. Supported: Split, ByteLevel, Sequence of these; ByteLevel must end the chain.
+// The "pre_tokenizer" of a tokenizer.json: cuts text into the pieces that BPE sees one by one.
+// Supported: none; Metaspace; Split, ByteLevel and Sequences of these that end with ByteLevel.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +19,14 @@ class PreTokenizer {
   // supported.
   PreTokenizer(const nlohmann::json& value, const std::string& place);
 
-  // Appends the pieces of `text`, in order; none is empty. REQUIRES: text is UTF-8.
-  void split(std::string_view text, std::vector<std::string_view>& pieces) const;
+  // True when the pieces are to be spelled in the byte-level alphabet, one symbol a byte.
+  bool is_byte_level() const { return is_byte_level_; }
+
+  // Appends the pieces of `text`, in order; none is empty. They view `text` or `buffer`.
+  // `begins_input` is true for the stretch that begins where the whole input begins.
+  // REQUIRES: text is UTF-8.
+  void split(std::string_view text, bool begins_input, std::string& buffer,
+             std::vector<std::string_view>& pieces) const;
 
  private:
   // A cut by a regular expression. Matches and what lies between them are both pieces, unless one
@@ -30,10 +37,22 @@ class PreTokenizer {
     bool keep_rest;
   };
 
+  // Spaces become `replacement`, one is put before the text.
+  struct Metaspace {
+    enum class Prepend { kAlways, kFirst, kNever };
+    std::string replacement;
+    Prepend prepend;
+  };
+
   void add(const nlohmann::json& value, const std::string& place);
+  void add_metaspace(const nlohmann::json& value, const std::string& place);
   void add_split(const nlohmann::json& value, const std::string& place);
   void add_byte_level(const nlohmann::json& value, const std::string& place);
 
+  std::string_view apply_metaspace(std::string_view text, bool begins_input,
+                                   std::string& buffer) const;
+
+  std::optional<Metaspace> metaspace_;
   std::vector<Split> splits_;
   bool is_byte_level_ = false;
 };

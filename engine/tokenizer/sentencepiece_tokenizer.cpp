@@ -1,7 +1,6 @@
 #include "engine/tokenizer/sentencepiece_tokenizer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <unordered_set>
 #include <utility>
 
@@ -10,44 +9,11 @@
 
 #include "engine/core/error.h"
 #include "engine/tokenizer/sentencepiece_model.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 #include "engine/tokenizer/string_index.h"
 
 namespace llmrun {
 namespace {
-
-constexpr std::string_view kUnderline = "\xE2\x96\x81";  // U+2581, SentencePiece's space
-
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
-  std::string out;
-  while (true) {
-    const std::size_t at = text.find(from);
-    out.append(text.substr(0, at));
-    if (at == text.npos) return out;
-    out.append(to);
-    text.remove_prefix(at + from.size());
-  }
-}
-
-// The byte that "<0xE4>" stands for.
-std::optional<char> parse_byte_token(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return std::nullopt;
-  unsigned byte = 0;
-  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
-  if (error != std::errc() || end != text.data() + 5) return std::nullopt;
-  return static_cast<char>(byte);
-}
-
-Token make_token(std::string text, bool special) {
-  Token token{
-      .text = std::move(text), .bytes = {}, .known = true, .is_byte = false, .special = special};
-  if (const auto byte = parse_byte_token(token.text)) {
-    token.bytes = *byte;
-    token.is_byte = true;
-  } else {
-    token.bytes = replace_all(token.text, kUnderline, " ");
-  }
-  return token;
-}
 
 StringIndex index_pieces(const SentencePieceModel& model) {
   StringIndex index(model.pieces.size());
@@ -89,7 +55,7 @@ TokenTable build_table(const SentencePieceModel& model, const AddedTokens& added
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const SentencePieceModel::Piece& piece = model.pieces[id];
     const bool control = piece.type == SentencePieceModel::PieceType::kControl;
-    table.set(static_cast<TokenId>(id), make_token(piece.text, control));
+    table.set(static_cast<TokenId>(id), make_sentencepiece_token(piece.text, control));
   }
   // Tables indexed by id must not outgrow the files.
   const std::size_t max_id = 4 * (model.pieces.size() + added_tokens.tokens().size()) + 65536;
@@ -99,7 +65,7 @@ TokenTable build_table(const SentencePieceModel& model, const AddedTokens& added
                   fmt::format("{}: the added token with id {} is far above the {} pieces", name, id,
                               model.pieces.size()));
     }
-    table.set(id, make_token(token.content, token.special));
+    table.set(id, make_sentencepiece_token(token.content, token.special));
   }
   return table;
 }
@@ -148,12 +114,12 @@ void SentencePieceTokenizer::encode_utf8(std::string_view text, bool add_special
   if (options_.legacy) {
     encode_spans(text, special_token_text, ids);
   } else if (!text.empty()) {
-    std::string prefixed(options_.add_prefix_space ? kUnderline : "");
-    prefixed += replace_all(text, kUnderline, " ");
+    std::string prefixed(options_.add_prefix_space ? kSpaceSymbol : "");
+    prefixed += replace_all(text, kSpaceSymbol, " ");
     const std::size_t begin = ids.size();
     encode_spans(prefixed, special_token_text, ids);
     // The space is for text; before a special token it goes.
-    if (ids.size() > begin + 1 && tokens_[ids[begin]].text == kUnderline &&
+    if (ids.size() > begin + 1 && tokens_[ids[begin]].text == kSpaceSymbol &&
         tokens_[ids[begin + 1]].special) {
       ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(begin));
     }
@@ -176,7 +142,7 @@ void SentencePieceTokenizer::encode_spans(std::string_view text,
 }
 
 void SentencePieceTokenizer::encode_part(std::string_view text, std::vector<TokenId>& ids) const {
-  const bool begins_with_space = text.starts_with(kUnderline) || text.starts_with(' ');
+  const bool begins_with_space = text.starts_with(kSpaceSymbol) || text.starts_with(' ');
   std::vector<int> pieces;
   if (options_.legacy || !begins_with_space || !options_.remove_extra_whitespaces) {
     pieces = run_library(text);

@@ -59,13 +59,29 @@ TEST_CASE("text that skips the work would not have changed") {
   }
 }
 
+TEST_CASE("Llama-2's spaces") {
+  const Normalizer normalizer(
+      {{"type", "Sequence"},
+       {"normalizers",
+        {{{"type", "Prepend"}, {"prepend", "▁"}},
+         {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}}}}},
+      "n");
+  std::string buffer;
+  CHECK(normalizer.normalize(" a  b", buffer) == "▁▁a▁▁b");
+  CHECK(normalizer.normalize("", buffer) == "");
+  const nlohmann::json regex = {
+      {"type", "Replace"}, {"pattern", {{"Regex", " "}}}, {"content", "x"}};
+  CHECK_THROWS_WITH_AS(Normalizer(regex, "n"), doctest::Contains("n: pattern: String: missing"),
+                       Error);
+}
+
 TEST_CASE("components that are not supported are named") {
   const nlohmann::json sequence = {{"type", "Sequence"},
                                    {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}};
   CHECK_THROWS_WITH_AS(
       Normalizer(sequence, "t.json: normalizer"),
       "t.json: normalizer: normalizers: type: normalizer \"Lowercase\" is not supported "
-      "(supported: NFC, Sequence)",
+      "(supported: NFC, Prepend, Replace, Sequence)",
       Error);
   CHECK_THROWS_AS(Normalizer(nlohmann::json(7), "n"), Error);
   CHECK_THROWS_AS(Normalizer(nlohmann::json::object(), "n"), Error);

@@ -23,9 +23,10 @@ json sequence(std::vector<json> elements) {
   return {{"type", "Sequence"}, {"pretokenizers", std::move(elements)}};
 }
 
-Strings pieces(const json& value, std::string_view text) {
+Strings pieces(const json& value, std::string_view text, bool begins_input = true) {
   std::vector<std::string_view> views;
-  PreTokenizer(value, "p").split(text, views);
+  std::string buffer;
+  PreTokenizer(value, "p").split(text, begins_input, buffer, views);
   return {views.begin(), views.end()};
 }
 
@@ -54,22 +55,43 @@ TEST_CASE("behaviors") {
         Strings{"a", "xx", "\xC3\xA9"});
 }
 
+TEST_CASE("Metaspace") {
+  const auto metaspace = [](const char* scheme, bool split) -> json {
+    return {
+        {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}, {"split", split}};
+  };
+  CHECK(pieces(metaspace("always", false), " a  b") == Strings{"▁a▁▁b"});
+  CHECK(pieces(metaspace("always", false), "a b", false) == Strings{"▁a▁b"});
+  CHECK(pieces(metaspace("first", false), "a b", true) == Strings{"▁a▁b"});
+  CHECK(pieces(metaspace("first", false), "a b", false) == Strings{"a▁b"});
+  CHECK(pieces(metaspace("never", false), "a ▁b") == Strings{"a▁▁b"});
+  CHECK(pieces(metaspace("always", true), "a  bc ▁") == Strings{"▁a", "▁", "▁bc", "▁", "▁"});
+  CHECK(pieces(metaspace("never", true), "a b") == Strings{"a", "▁b"});
+  CHECK(pieces(metaspace("always", false), "").empty());
+  const json old = {{"type", "Metaspace"}, {"replacement", "_"}, {"add_prefix_space", false}};
+  CHECK(pieces(old, "a b") == Strings{"a", "_b"});
+  CHECK(pieces(nullptr, "a b") == Strings{"a b"});
+}
+
 TEST_CASE("what is not supported is named") {
   const auto refused = [](const json& value, const char* message) {
     CHECK_THROWS_WITH_AS(PreTokenizer(value, "t.json: pre_tokenizer"), doctest::Contains(message),
                          Error);
   };
-  refused({{"type", "Metaspace"}}, "\"Metaspace\" is not supported");
   refused(sequence({{{"type", "Digits"}}, byte_level(false)}),
           "t.json: pre_tokenizer: pretokenizers: type: pre-tokenizer \"Digits\"");
   refused(sequence({split({{"String", "a"}}, "MergedWithNext"), byte_level(false)}),
           "behavior: \"MergedWithNext\" is not supported");
   refused({{"type", "ByteLevel"}, {"add_prefix_space", true}}, "add_prefix_space");
-  refused(sequence({byte_level(false), split({{"String", "a"}})}), "after ByteLevel");
-  refused(sequence({split({{"String", "a"}})}), "only byte-level BPE is supported");
-  refused(nullptr, "only byte-level BPE is supported");
+  refused(sequence({byte_level(false), split({{"String", "a"}})}), "after ByteLevel or Metaspace");
+  refused(sequence({split({{"String", "a"}})}), "Split without ByteLevel after it");
   refused(sequence({split({{"Regex", "a("}}), byte_level(false)}), "bad pattern");
   refused(split({{"Other", "a"}}), "Regex: missing");
+  refused({{"type", "Metaspace"}, {"replacement", "ab"}}, "replacement: expected one character");
+  refused({{"type", "Metaspace"}, {"replacement", ""}}, "replacement: expected one character");
+  refused({{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "x"}}, "prepend_scheme");
+  refused(sequence({split({{"String", "a"}}), {{"type", "Metaspace"}, {"replacement", "_"}}}),
+          "Metaspace after Split");
   refused(json::array(), "expected an object");
 }
 

@@ -81,7 +81,7 @@ TEST_CASE("a character map may not lead out of itself") {
     std::string bytes(4 + 4 * units.size(), '\0');
     const auto size = static_cast<std::uint32_t>(4 * units.size());
     std::memcpy(bytes.data(), &size, 4);
-    std::memcpy(bytes.data() + 4, units.data(), size);
+    if (size > 0) std::memcpy(bytes.data() + 4, units.data(), size);
     return piece("a") + message(3, message(2, bytes + strings));
   };
   std::vector<std::uint32_t> units(256, 0);

@@ -144,18 +144,32 @@ TEST_CASE("tokenizer.json: what is malformed or not supported is named") {
       },
       "\"qj\" is not in the vocabulary");
   refused([](json& v) { v["model"]["dropout"] = 0.5; }, "model: dropout: only 0 is supported");
-  refused([](json& v) { v["model"]["byte_fallback"] = true; }, "model: byte_fallback");
+  refused(
+      [](json& v) {
+        v["model"]["vocab"].erase("Ā");
+        v["model"]["byte_fallback"] = true;
+      },
+      "model: byte_fallback: needs a token for each byte");
   refused([](json& v) { v["model"]["end_of_word_suffix"] = "</w>"; }, "model: end_of_word_suffix");
   refused([](json& v) { v["model"]["continuing_subword_prefix"] = "##"; },
           "continuing_subword_prefix");
-  refused([](json& v) { v["model"]["unk_token"] = "zzz"; },
-          "model: unk_token: not in the vocabulary");
+  refused(
+      [](json& v) {
+        v["model"]["vocab"].erase("Ā");
+        v["model"]["unk_token"] = "zzz";
+      },
+      "model: unk_token: not in the vocabulary");
   refused(
       [](json& v) {
         v["normalizer"] = {{"type", "NFKC"}};
       },
       "normalizer \"NFKC\" is not supported");
-  refused([](json& v) { v["pre_tokenizer"] = {{"type", "Metaspace"}}; }, "\"Metaspace\"");
+  refused(
+      [](json& v) {
+        v["pre_tokenizer"] = {{"type", "Digits"}};
+      },
+      "\"Digits\" is not supported");
+  refused([](json& v) { v["pre_tokenizer"] = nullptr; }, "decoder \"ByteLevel\" is not supported");
   refused(
       [](json& v) {
         v["decoder"] = {{"type", "WordPiece"}};
@@ -187,7 +201,23 @@ TEST_CASE("tokenizer.json: what is malformed or not supported is named") {
   refused([](json& v) { v = json::array(); }, "expected an object");
 }
 
+TEST_CASE("tokenizer.json: the decoder must be Llama's when symbols are characters") {
+  const auto refused = [](const std::function<void(json&)>& change, const char* message) {
+    const TemporaryFolder folder;
+    json value = json::parse(data("llama2/tokenizer.json"));
+    change(value["decoder"]);
+    folder.write("tokenizer.json", value.dump());
+    CHECK_THROWS_WITH_AS(load_tokenizer(folder.path()), doctest::Contains(message), Error);
+  };
+  refused([](json& v) { v["decoders"].erase(1); }, "expected Replace, ByteFallback, Fuse");
+  refused([](json& v) { v["decoders"] = json::array(); }, "found 0 decoders");
+  refused([](json& v) { v["decoders"][0]["content"] = "x"; }, "only replacing");
+  refused([](json& v) { v["decoders"][3]["start"] = 2; }, "only stripping one space");
+  refused([](json& v) { v = {{"type", "ByteLevel"}}; }, "decoder \"ByteLevel\" is not supported");
+}
+
 TEST_CASE("tokenizer.json: odd but valid") {
+  CHECK(load_changed([](json& v) { v["model"]["unk_token"] = "zzz"; })->vocab_size() == 906);
   CHECK(load_changed([](json& v) { v["model"].erase("type"); })->vocab_size() == 906);
   CHECK(load_changed([](json& v) { v["model"]["dropout"] = 0.0; })->vocab_size() == 906);
   CHECK(load_changed([](json& v) {
