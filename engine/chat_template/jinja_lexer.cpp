@@ -14,13 +14,11 @@ namespace {
 bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
-bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-         static_cast<unsigned char>(c) >= 0x80;
+bool is_name_start(char32_t c) {
+  if (c >= 0x80) return is_alphabetic(c);
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
-bool is_name_part(char c) {
-  return is_name_start(c) || is_digit(c);
-}
+bool is_name_part(char32_t c) { return is_name_start(c) || is_decimal_digit(c); }
 bool is_base_digit(char c, int base) {
   if (base <= 10) return c >= '0' && c < '0' + base;
   return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
@@ -174,6 +172,7 @@ class Lexer {
   }
 
   void lex_comment(std::size_t tag) {
+    if (position_ == source_.size()) return;  // jinja2 lets a comment begin at the very end
     const std::size_t end = source_.find("#}", position_);
     if (end == std::string_view::npos) throw SyntaxError("missing end of comment tag", tag);
     const char sign = end > position_ ? source_[end - 1] : '\0';
@@ -262,17 +261,27 @@ class Lexer {
       const char c = source_[position_];
       if (is_digit(c)) {
         lex_number();
-      } else if (is_name_start(c)) {
-        std::size_t end = position_;
-        while (end < source_.size() && is_name_part(source_[end])) ++end;
-        push(TokenType::kName, source_.substr(position_, end - position_), position_);
-        position_ = end;
+      } else if (lex_name()) {
+        continue;
       } else if (c == '\'' || c == '"') {
         lex_string(c);
       } else {
         lex_operator();
       }
     }
+  }
+
+  // A name, if one begins here.
+  bool lex_name() {
+    std::size_t end = position_;
+    for (std::size_t next = end; next < source_.size(); end = next) {
+      const char32_t c = decode_code_point(source_, next);
+      if (!(end == position_ ? is_name_start(c) : is_name_part(c))) break;
+    }
+    if (end == position_) return false;
+    push(TokenType::kName, source_.substr(position_, end - position_), position_);
+    position_ = end;
+    return true;
   }
 
   // \d+(_\d+)*

@@ -335,6 +335,9 @@ void Parser::parse_signature(MacroDefinition& macro) {
     } else if (!macro.parameters.empty() && macro.parameters.back().default_value) {
       fail("a parameter without a default follows one with a default");
     }
+    for (const MacroParameter& other : macro.parameters) {
+      if (other.name_id == parameter.name_id) fail("two parameters of the same name");
+    }
     macro.parameters.push_back(std::move(parameter));
   }
   expect_operator(")");
