@@ -336,7 +336,7 @@ std::int64_t ContinuousScheduler::reuse_prefix(Sequence& sequence) {
   const std::int64_t num_matched_tokens =
       kv_cache_.match_prefix(sequence.block_table, sequence.token_ids(), options.cache_salt);
   const Sequence* leader = options.prompt_leader;
-  if (leader == nullptr || leader->status == SequenceStatus::kFinished) return num_matched_tokens;
+  if (leader == nullptr) return num_matched_tokens;
   const std::int64_t num_leader_tokens = std::min(
       {sequence.num_prompt_tokens(), sequence.num_tokens() - 1, leader->num_written_tokens});
   const std::int64_t num_shared_tokens =

@@ -2,6 +2,7 @@
 // bugs that hurt users of other engines; the numbers are those of the project's list.
 #include "engine/scheduler/continuous_scheduler.h"
 
+#include <algorithm>
 #include <set>
 #include <vector>
 
@@ -39,9 +40,9 @@ FakeRequest request(std::size_t prompt_size, std::int64_t max_output_tokens, Tok
   return result;
 }
 
-std::set<SequenceId> planned_ids(const ScheduledBatch& batch) {
+std::set<SequenceId> planned_ids(const PlannedStep& step) {
   std::set<SequenceId> ids;
-  for (const ScheduledSequence& row : batch.sequences) ids.insert(row.sequence->id());
+  for (const PlannedStep::Row& row : step.rows) ids.insert(row.id);
   return ids;
 }
 
@@ -151,6 +152,24 @@ TEST_CASE("R05: lighter sequences pass one that does not fit, but not for ever")
   CHECK(num_before == 5);
 }
 
+TEST_CASE("R05: the first that does not fit is counted for, whoever else does not") {
+  FakeEngineOptions options = make_options(10, 4);
+  options.continuous.max_overtakes = 5;
+  options.continuous.max_num_seqs = 4;
+  FakeEngine engine(options);
+  REQUIRE(engine.add(request(16, 20, 1)));
+  engine.step();
+  const auto heavy = engine.add(request(36, 4, 2));
+  REQUIRE(engine.add(request(36, 4, 3)));
+  std::vector<SequenceId> light;
+  for (TokenId i = 0; i < 40; ++i) light.push_back(*engine.add(request(2, 2, 10 + i)));
+  engine.drain();
+  const auto num_before = std::ranges::count_if(light, [&](SequenceId id) {
+    return engine.result(id).finished_step < engine.result(*heavy).finished_step;
+  });
+  CHECK(num_before == 5);
+}
+
 TEST_CASE("R05: look-ahead stops after max_look_ahead refusals") {
   FakeEngineOptions options = make_options(10, 4);
   options.continuous.max_look_ahead = 1;
@@ -189,8 +208,8 @@ TEST_CASE("R06: a decoding sequence comes before an older one whose prompt is lo
   const auto second = engine.add(request(2, 10, 2));
   engine.step();  // 6 tokens of the long prompt, 2 of the short one
   for (int i = 0; i < 5; ++i) {
-    const ScheduledBatch batch = engine.step();
-    CHECK(batch.sequences[0].sequence->id() == *second);
+    const PlannedStep batch = engine.step();
+    CHECK(batch.rows[0].id == *second);
     CHECK(batch.num_tokens == 7);
   }
   engine.drain();
@@ -274,7 +293,7 @@ TEST_CASE("a contiguous layout gives every block to a sequence") {
   FakeEngineOptions options = make_options(5, 64);
   FakeEngine engine(options);
   for (TokenId i = 0; i < 10; ++i) REQUIRE(engine.add(request(4, 20, i)));
-  CHECK(engine.step().sequences.size() == 5);
+  CHECK(engine.step().rows.size() == 5);
   engine.drain();
   CHECK(engine.scheduler().stats().num_preemptions == 0);
 }
@@ -445,7 +464,7 @@ TEST_CASE("one step ahead, an early stop costs one row and no more") {
     FakeEngine engine(options);
     const auto id = engine.add(request(5, 60, 3));
     std::int64_t num_rows = 0;
-    while (engine.num_live() > 0) num_rows += std::ssize(engine.step().sequences);
+    while (engine.num_live() > 0) num_rows += std::ssize(engine.step().rows);
     const auto num_output_tokens = std::ssize(engine.result(*id).token_ids);
     REQUIRE(num_output_tokens < 60);
     CHECK(num_rows == num_output_tokens + steps_ahead);
@@ -459,7 +478,7 @@ TEST_CASE("one step ahead, a sequence is never planned past its last token") {
   FakeEngine engine(options);
   REQUIRE(engine.add(request(5, 7, 3)));
   std::int64_t num_rows = 0;
-  while (engine.num_live() > 0) num_rows += std::ssize(engine.step().sequences);
+  while (engine.num_live() > 0) num_rows += std::ssize(engine.step().rows);
   CHECK(num_rows == 7);
 }
 
@@ -470,9 +489,9 @@ TEST_CASE("prompts are computed in chunks that fill the budget") {
   REQUIRE(engine.add(request(25, 2, 1)));
   REQUIRE(engine.add(request(25, 2, 2)));
   for (const std::size_t num_rows : {1U, 1U, 2U, 2U, 1U}) {
-    const ScheduledBatch batch = engine.step();
+    const PlannedStep batch = engine.step();
     CHECK(batch.num_tokens == 10);
-    CHECK(batch.sequences.size() == num_rows);
+    CHECK(batch.rows.size() == num_rows);
   }
   engine.drain();
 }
@@ -488,22 +507,38 @@ TEST_CASE("without chunked prefill only prompts longer than the budget are split
   }
   std::set<SequenceId> split;
   while (engine.num_live() > 0) {
-    for (const ScheduledSequence& row : engine.step().sequences) {
-      if (!row.samples) split.insert(row.sequence->id());
+    for (const PlannedStep::Row& row : engine.step().rows) {
+      if (!row.samples) split.insert(row.id);
     }
   }
   CHECK(split == std::set<SequenceId>{4});
+}
+
+TEST_CASE("without chunked prefill, what was split already takes what is left of each step") {
+  FakeEngineOptions options = make_options(100, 4);
+  options.continuous.max_num_batched_tokens = 8;
+  options.continuous.enable_chunked_prefill = false;
+  FakeEngine engine(options);
+  for (TokenId i = 0; i < 5; ++i) REQUIRE(engine.add(request(1, 40, i)));
+  const auto longest = engine.add(request(20, 2, 9));
+  engine.drain();
+  CHECK(engine.result(*longest).finished_step < 15);
 }
 
 TEST_CASE("no more sequences run than a step has tokens") {
   FakeEngineOptions options = make_options(100, 4);
   options.continuous.max_num_batched_tokens = 3;
   options.continuous.max_num_seqs = 8;
+  options.steps_ahead = 1;
   FakeEngine engine(options);
-  for (TokenId i = 0; i < 8; ++i) REQUIRE(engine.add(request(2, 6, i)));
+  for (TokenId i = 0; i < 8; ++i) {
+    FakeRequest waiting = request(2, 6, i);
+    waiting.needs_host_tokens = true;  // idle in every second step, and holds its place
+    REQUIRE(engine.add(waiting));
+  }
   while (engine.num_live() > 0) {
     engine.step();
-    CHECK(engine.scheduler().stats().num_running <= 3);
+    REQUIRE(engine.scheduler().stats().num_running <= 3);
   }
 }
 

@@ -54,6 +54,22 @@ struct FakeRequest {
   std::uint64_t cache_salt = 0;
 };
 
+// What a step planned; unlike ScheduledBatch it outlives the sequences.
+struct PlannedStep {
+  struct Row {
+    SequenceId id = 0;
+    std::int32_t num_new_tokens = 0;
+    std::int32_t num_padding_tokens = 0;
+    bool samples = false;
+  };
+  std::vector<Row> rows;
+  std::int32_t num_tokens = 0;
+  std::int32_t num_padding_tokens = 0;
+  std::int32_t num_preempted = 0;
+
+  bool empty() const { return rows.empty() && num_padding_tokens == 0; }
+};
+
 class FakeEngine {
  public:
   struct Result {
@@ -111,10 +127,11 @@ class FakeEngine {
   }
 
   // One turn of the engine's loop. Returns the step that was planned.
-  ScheduledBatch step() {
+  PlannedStep step() {
     const std::optional<SequenceId> oldest_running = oldest_running_id();
     ScheduledBatch batch = scheduler_->schedule();
     check_plan(batch, oldest_running);
+    PlannedStep planned = describe(batch);
     if (!batch.empty()) submit(batch);
     check_blocks();
     const auto num_in_flight = static_cast<std::int32_t>(in_flight_.size());
@@ -125,7 +142,7 @@ class FakeEngine {
     }
     destroy_ended();
     check_blocks();
-    return batch;
+    return planned;
   }
 
   // Runs until everything has ended, and checks that nothing is left behind.
@@ -193,6 +210,20 @@ class FakeEngine {
     std::map<BlockId, std::vector<Use>> uses;
     std::map<std::int32_t, SequenceId> slots;
   };
+
+  static PlannedStep describe(const ScheduledBatch& batch) {
+    PlannedStep planned{.rows = {},
+                        .num_tokens = batch.num_tokens,
+                        .num_padding_tokens = batch.num_padding_tokens,
+                        .num_preempted = batch.num_preempted};
+    for (const ScheduledSequence& row : batch.sequences) {
+      planned.rows.push_back({.id = row.sequence->id(),
+                              .num_new_tokens = row.num_new_tokens,
+                              .num_padding_tokens = row.num_padding_tokens,
+                              .samples = row.samples});
+    }
+    return planned;
+  }
 
   std::optional<SequenceId> oldest_running_id() const {
     for (const auto& [id, live] : live_) {

@@ -48,7 +48,7 @@ FakeEngineOptions random_options(Random& random) {
   options.continuous.max_overtakes = random.draw(0, 8);
   options.continuous.growth_reserve_blocks = random.draw(0, 2);
   options.is_static = random.chance(15);
-  options.steps_ahead = random.draw(0, 1);
+  options.steps_ahead = random.draw(0, 2);
   options.vocab_size = random.chance(50) ? 4 : 50;
   options.num_stop_tokens = random.chance(50) ? 1 : 0;
   return options;
@@ -113,8 +113,8 @@ void run_episode(std::uint64_t seed, Coverage& coverage) {
     } else if (random.chance(1)) {
       engine.kv_cache().flush();
     } else {
-      const ScheduledBatch batch = engine.step();
-      coverage.num_planned_rows += std::ssize(batch.sequences);
+      const PlannedStep batch = engine.step();
+      coverage.num_planned_rows += std::ssize(batch.rows);
       coverage.num_padding_tokens += batch.num_padding_tokens;
       if (batch.empty() && engine.num_live() > 0) ++coverage.num_empty_plans;
     }

@@ -34,21 +34,21 @@ TEST_CASE("a batch closes only when the KV memory is full or max_num_seqs is rea
   SUBCASE("paged: prompt and output are reserved, no more") {
     FakeEngine engine(make_options(16, 4));
     for (int i = 0; i < 10; ++i) REQUIRE(engine.add(request(6, 5)));  // 3 blocks each
-    CHECK(engine.step().sequences.size() == 5);
+    CHECK(engine.step().rows.size() == 5);
     CHECK(engine.kv_cache().num_available_blocks() == 1);
     engine.drain();
   }
   SUBCASE("contiguous: one block each") {
     FakeEngine engine(make_options(5, 64));
     for (int i = 0; i < 8; ++i) REQUIRE(engine.add(request(6, 5)));
-    CHECK(engine.step().sequences.size() == 5);
+    CHECK(engine.step().rows.size() == 5);
     CHECK(engine.kv_cache().num_available_blocks() == 0);
     engine.drain();
   }
   SUBCASE("max_num_seqs") {
     FakeEngine engine(make_options(100, 64));
     for (int i = 0; i < 40; ++i) REQUIRE(engine.add(request(6, 5)));
-    CHECK(engine.step().sequences.size() == 16);
+    CHECK(engine.step().rows.size() == 16);
     engine.drain();
   }
 }
@@ -61,7 +61,7 @@ TEST_CASE("the token budget does not close a batch: it takes more steps") {
   // Prompts: 16 x 6 tokens in steps of 10. Then rounds of 16 tokens, in steps of 10 and 6.
   std::vector<std::int32_t> num_tokens;
   while (engine.num_live() > 0) {
-    const ScheduledBatch batch = engine.step();
+    const PlannedStep batch = engine.step();
     num_tokens.push_back(batch.num_tokens);
     CHECK(engine.scheduler().stats().num_waiting == 0);
   }
@@ -73,14 +73,14 @@ TEST_CASE("prompts are padded to the longest, and the padding is in the budget")
   FakeEngineOptions options = make_options(100, 64);
   FakeEngine engine(options);
   for (const std::size_t size : {3U, 10U, 1U}) REQUIRE(engine.add(request(size, 2)));
-  const ScheduledBatch prompts = engine.step();
+  const PlannedStep prompts = engine.step();
   CHECK(prompts.num_tokens == 14);
   CHECK(prompts.num_padding_tokens == 16);
-  REQUIRE(prompts.sequences.size() == 3);
-  CHECK(prompts.sequences[0].num_padding_tokens == 7);
-  CHECK(prompts.sequences[1].num_padding_tokens == 0);
-  CHECK(prompts.sequences[2].num_padding_tokens == 9);
-  for (const ScheduledSequence& row : prompts.sequences) CHECK(row.samples);
+  REQUIRE(prompts.rows.size() == 3);
+  CHECK(prompts.rows[0].num_padding_tokens == 7);
+  CHECK(prompts.rows[1].num_padding_tokens == 0);
+  CHECK(prompts.rows[2].num_padding_tokens == 9);
+  for (const PlannedStep::Row& row : prompts.rows) CHECK(row.samples);
   engine.drain();
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("R29: a step never exceeds the token budget, padding included") {
     for (const std::size_t size : {3U, 10U, 1U, 8U, 20U}) REQUIRE(engine.add(request(size, 4)));
     std::int64_t num_computed = 0;
     while (engine.num_live() > 0) {
-      const ScheduledBatch batch = engine.step();
+      const PlannedStep batch = engine.step();
       CHECK(batch.num_tokens + batch.num_padding_tokens <= budget);
       num_computed += batch.num_tokens + batch.num_padding_tokens;
     }
