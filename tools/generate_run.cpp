@@ -37,7 +37,11 @@ void GenerateRun::run() {
 
 void GenerateRun::admit() {
   while (!input_ended_ && inflight_.size() < options_.max_inflight) {
-    if (!next_) next_ = reader_.next();
+    if (!next_) {
+      // What runs already does not wait for the writer of a pipe.
+      if (engine_.has_unfinished() && !reader_.ready()) return;
+      next_ = reader_.next();
+    }
     if (!next_) {
       input_ended_ = true;
       return;

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "engine/core/error.h"
@@ -50,6 +51,11 @@ std::size_t FileSource::read(std::span<char> out) {
     if (errno != EINTR) fail(name_, "read", errno);
     if (stopped_ && stopped_()) throw InputInterrupted();
   }
+}
+
+bool FileSource::ready() const {
+  pollfd readable{.fd = fd_, .events = POLLIN, .revents = 0};
+  return S_ISREG(status_.st_mode) || ::poll(&readable, 1, 0) != 0;
 }
 
 std::optional<std::uint64_t> FileSource::size() const {

@@ -20,6 +20,8 @@ class ByteSource {
   virtual ~ByteSource() = default;
   // Fills the beginning of `out`; the number of bytes, 0 at the end. Throws Error(kInput).
   virtual std::size_t read(std::span<char> out) = 0;
+  // Whether read would return at once.
+  virtual bool ready() const { return true; }
 };
 
 // Thrown when a read was interrupted because the run is to stop; the bytes so far are no whole
@@ -37,6 +39,7 @@ class FileSource : public ByteSource {
   FileSource& operator=(const FileSource&) = delete;
 
   std::size_t read(std::span<char> out) override;
+  bool ready() const override;
 
   // Bytes of a regular file when it was opened; nothing for pipes and devices.
   std::optional<std::uint64_t> size() const;
@@ -60,6 +63,8 @@ class InputBuffer {
   std::string_view data() const { return std::string_view(bytes_).substr(begin_, end_ - begin_); }
   // Reads more bytes behind data(); false when the source has ended.
   bool fill();
+  // Whether fill would return at once.
+  bool ready() const { return source_->ready(); }
   // REQUIRES: count <= data().size().
   void consume(std::size_t count);
   // Offset in the source of data()'s first byte.

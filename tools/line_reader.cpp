@@ -54,6 +54,10 @@ std::optional<Line> LineReader::next() {
   return line;
 }
 
+bool LineReader::ready() const {
+  return input_->data().find('\n', pending_bytes_) != std::string_view::npos || input_->ready();
+}
+
 Line LineReader::skip_long_line(Line line) {
   line.text = {};
   line.too_long = true;

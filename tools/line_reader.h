@@ -26,6 +26,9 @@ class LineReader {
 
   // The view in it is valid until the next call. The end of the last line begins no further line.
   std::optional<Line> next();
+  // Whether next() would return at once. Part of a line may be ready and the rest not; next() then
+  // waits for it.
+  bool ready() const;
 
  private:
   void skip_byte_order_mark();

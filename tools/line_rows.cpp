@@ -35,6 +35,7 @@ class LineRows : public RowReader {
     }
     return std::nullopt;
   }
+  bool ready() const override { return lines_.ready(); }
 
  protected:
   virtual std::optional<RequestError> parse(std::string_view text, InputItem& item) = 0;

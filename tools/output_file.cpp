@@ -64,13 +64,14 @@ void refuse_input_at(const std::string& path, const std::vector<std::string>& in
 
 UniqueFd open_existing(const OutputTarget& target) {
   const std::string& path = target.path;
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  constexpr int kFlags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+  UniqueFd fd(::open(path.c_str(), kFlags | O_NONBLOCK));
+  if (!fd && errno == ENXIO) fd = UniqueFd(::open(path.c_str(), kFlags));  // a pipe without reader
   if (!fd && errno == ELOOP) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("{}: is a symbolic link; name the file itself", path));
   }
   if (!fd) fail(path, "open for writing", errno);
-  // Only the opening must not wait, for the reader of a pipe.
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
   return fd;
 }
@@ -154,7 +155,7 @@ std::unique_ptr<LockedFile> open_output(const OutputTarget& target) {
   refuse_input_at(manifest_path(path), target.inputs);
   refuse_input_at(torn_path(path), target.inputs);
 
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                      kPrivate));
   const bool created = static_cast<bool>(fd);
   if (!created && errno != EEXIST) fail(path, "create", errno);
@@ -175,7 +176,7 @@ std::unique_ptr<LockedFile> open_output(const OutputTarget& target) {
 }
 
 UniqueFd create_private_file(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                      kPrivate));
   if (!fd) fail(path, "create", errno);
   return fd;

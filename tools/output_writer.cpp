@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <system_error>
 #include <utility>
 
@@ -103,6 +104,10 @@ void OutputWriter::throw_if_failed() const {
 }
 
 void OutputWriter::run() {
+  // Signals are for the thread that may be waiting for input.
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock lock(mutex_);
   while (true) {
     const auto has_work = [this] { return closing_ || !queue_.empty(); };

@@ -50,6 +50,9 @@ class RequestReader {
   // Nothing at the end, or once the reading was interrupted. Throws Error(kInput) when the input
   // cannot be read, or ends without a row.
   std::optional<InputItem> next();
+  // False when next() would wait for a pipe whose writer has not written the next row yet; what is
+  // running already need not wait for it.
+  bool ready() const { return at_end_ || interrupted_ || rows_->ready(); }
 
   // Throws Error(kInput) when the input was changed while it was read. For the end of a run.
   void check_unchanged() const;

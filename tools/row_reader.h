@@ -35,6 +35,8 @@ class RowReader {
   virtual ~RowReader() = default;
   // The next row: everything but `index`, and `id` only when the row has one.
   virtual std::optional<InputItem> next() = 0;
+  // Whether next() would return at once, as far as can be told.
+  virtual bool ready() const = 0;
 
   IgnoredFields ignored;                            // so far
   std::map<std::string, std::int64_t> num_skipped;  // so far, by reason

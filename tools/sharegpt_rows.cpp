@@ -32,6 +32,7 @@ class ShareGptRows final : public RowReader {
   ShareGptRows(InputBuffer& input, const RowReaderOptions& options, bool allow_requests)
       : options_(options),
         allow_requests_(allow_requests),
+        input_(&input),
         elements_(input, options.max_row_bytes) {}
 
   std::optional<InputItem> next() override {
@@ -47,6 +48,7 @@ class ShareGptRows final : public RowReader {
     }
     return std::nullopt;
   }
+  bool ready() const override { return input_->ready(); }
 
  private:
   // Why the element is not a row; null when it is one, good or bad.
@@ -98,6 +100,7 @@ class ShareGptRows final : public RowReader {
 
   RowReaderOptions options_;
   bool allow_requests_;
+  const InputBuffer* input_;
   JsonArrayReader elements_;
 };
 

@@ -55,6 +55,25 @@ TEST_CASE("files and their size") {
   CHECK(!FileSource("/dev/null").size());
 }
 
+TEST_CASE("a pipe is ready when something is in it, or its writer has gone") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "fifo";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const int writer = ::open(path.c_str(), O_RDWR);
+  FileSource source(path);
+  CHECK(!source.ready());
+  REQUIRE(::write(writer, "x", 1) == 1);
+  CHECK(source.ready());
+  std::string bytes(10, 'x');
+  CHECK(source.read(bytes) == 1);
+  CHECK(!source.ready());
+  ::close(writer);
+  CHECK(source.ready());
+  CHECK(source.read(bytes) == 0);
+  write_text(folder / "file", "");
+  CHECK(FileSource(folder / "file").ready());
+}
+
 void on_alarm(int) {}
 
 TEST_CASE("a read that waits gives up when the run is to stop") {

@@ -597,6 +597,33 @@ TEST_CASE("pipes can be read") {
   }
 }
 
+TEST_CASE("a reader knows whether the next row is there") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "fifo";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  std::FILE* writer = std::fopen(path.c_str(), "r+");
+  REQUIRE(writer != nullptr);
+  const auto put = [writer](const char* text) {
+    std::fputs(text, writer);
+    std::fflush(writer);
+  };
+  put("one\ntwo\n");
+  RequestReader reader(path, {});
+  CHECK(reader.ready());
+  CHECK(reader.next()->prompt == "one");
+  CHECK(reader.ready());
+  CHECK(reader.next()->prompt == "two");
+  CHECK(!reader.ready());
+  put("three\n");
+  CHECK(reader.ready());
+  CHECK(reader.next()->prompt == "three");
+  CHECK(!reader.ready());
+  std::fclose(writer);
+  CHECK(reader.ready());
+  CHECK(!reader.next());
+  CHECK(reader.ready());
+}
+
 // Hands out a text, then is interrupted.
 class InterruptedSource : public ByteSource {
  public:
