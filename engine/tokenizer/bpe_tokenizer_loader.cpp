@@ -209,7 +209,7 @@ void read_template(const nlohmann::json& value, const std::string& place, const 
       after_text = true;
       continue;
     }
-    const std::string& token = item.get_object("SpecialToken").get_string("id");
+    const std::string token = item.get_object("SpecialToken").get_string("id");
     if (!special_tokens) object.fail("special_tokens", "missing");
     const JsonObject special = special_tokens->get_object(token);
     for (const nlohmann::json& id : special.get_array("ids")) {

@@ -88,7 +88,7 @@ void Normalizer::add(const nlohmann::json& value, const std::string& place) {
   } else if (type == "Prepend") {
     steps_.push_back({Step::Kind::kPrepend, {}, object.get_string("prepend")});
   } else if (type == "Replace") {
-    const std::string& pattern = object.get_object("pattern").get_string("String");
+    const std::string pattern = object.get_object("pattern").get_string("String");
     if (pattern.empty()) object.fail("pattern", "empty");
     steps_.push_back({Step::Kind::kReplace, pattern, object.get_string("content")});
   } else if (type == "Sequence") {
