@@ -248,6 +248,8 @@ class FakeEngine {
               "{} is planned past its length", sequence.id());
       require(sequence.num_pending_tokens() <= options_.steps_ahead + 1, "{} has {} pending tokens",
               sequence.id(), sequence.num_pending_tokens());
+      require(!sequence.options().needs_host_tokens || sequence.num_pending_tokens() <= 1,
+              "{} is planned before its last token is known", sequence.id());
       num_tokens += row.num_new_tokens;
       num_row_padding += row.num_padding_tokens;
     }
@@ -328,6 +330,9 @@ class FakeEngine {
         }
       }
     }
+    // Also where no table shows who holds them: in the rows of a static batch that have ended.
+    require(kv_cache_.stats().num_used_blocks >= std::ssize(users),
+            "I11: blocks were released before their step was retired");
     for (const auto& [block, writer] : writers) {
       require(users.at(block).size() == 1, "I11: block {} is written and read in flight", block);
       for (const SequenceId holder : holders[block]) {

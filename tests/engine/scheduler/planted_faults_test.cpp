@@ -186,7 +186,7 @@ TEST_CASE("each planted fault is caught by the check that is there for it") {
       {Fault::kTooFewBlocks, "I09"},
       {Fault::kPublishedEarly, "I06, I07"},
       {Fault::kReleasedInFlight, "I11"},
-      {Fault::kReleasedTwice, "has 0 references but is in 1 tables"},
+      {Fault::kReleasedTwice, "I11: blocks were released"},
       {Fault::kNeverReleased, "I11"},
       {Fault::kNothingPlanned, "I16"},
       {Fault::kPlannedTwice, "planned twice"},
