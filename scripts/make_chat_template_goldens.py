@@ -38,6 +38,23 @@ def render(source, variables):
         return None, "render"
 
 
+def apply(source, conversation):
+    """As render, the way of apply_chat_template."""
+    arguments = {"add_generation_prompt": True, **SPECIAL_TOKENS,
+                 **conversation.get("variables", {})}
+    try:
+        chat_template_utils._compile_jinja_template(source)
+    except Exception:
+        return None, "parse"
+    try:
+        rendered, _ = chat_template_utils.render_jinja_template(
+            [conversation["messages"]], tools=conversation.get("tools"), chat_template=source,
+            **arguments)
+        return rendered[0], None
+    except Exception:
+        return None, "render"
+
+
 def make_rows(name):
     path = DATA / name
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -61,10 +78,7 @@ def make_goldens():
     for path in sorted((DATA / "templates").glob("*.jinja")):
         outputs = []
         for conversation in conversations:
-            variables = {"messages": conversation["messages"], "tools": conversation.get("tools"),
-                         "documents": None, "add_generation_prompt": True, **SPECIAL_TOKENS,
-                         **conversation.get("variables", {})}
-            output, error = render(path.read_text(encoding="utf-8"), variables)
+            output, error = apply(path.read_text(encoding="utf-8"), conversation)
             if error == "parse":
                 sys.exit(f"{path}: does not parse")
             num_errors += error is not None

@@ -52,6 +52,34 @@ jinja::Value to_value(const nlohmann::ordered_json& json, jinja::RenderBudget& b
   }
 }
 
+// Reasoning goes by three names. As Hugging Face does, a message that has one gets the standard
+// name, which templates read, and the one that the template of gpt-oss reads.
+// Nothing for a message without reasoning.
+std::optional<nlohmann::ordered_json> with_standard_reasoning(
+    const nlohmann::ordered_json& message) {
+  if (!message.is_object()) return std::nullopt;
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
+    const auto reasoning = message.find(name);
+    if (reasoning == message.end() || reasoning->is_null()) continue;
+    nlohmann::ordered_json result = {{"thinking", *reasoning}};
+    result.update(message);
+    result["reasoning_content"] = *reasoning;
+    return result;
+  }
+  return std::nullopt;
+}
+
+jinja::Value conversation_value(const nlohmann::ordered_json& messages,
+                                jinja::RenderBudget& budget) {
+  std::vector<jinja::Value> items;
+  items.reserve(messages.size());
+  for (const auto& message : messages) {
+    const auto standard = with_standard_reasoning(message);
+    items.push_back(to_value(standard ? *standard : message, budget));
+  }
+  return jinja::Value::list(std::move(items), budget);
+}
+
 // "default" and "tool_use" of a chat_template that is a list of {"name", "template"}.
 ChatTemplate parse_named_templates(const nlohmann::json& list, const std::string& place) {
   std::optional<std::string> default_source;
@@ -130,7 +158,7 @@ std::string ChatTemplate::render(const nlohmann::ordered_json& messages,
                                  options.now.value_or(std::time(nullptr)));
   try {
     jinja::RenderBudget& budget = interpreter.budget();
-    interpreter.set_variable("messages", to_value(messages, budget));
+    interpreter.set_variable("messages", conversation_value(messages, budget));
     interpreter.set_variable("tools", to_value(options.tools, budget));
     interpreter.set_variable("documents", to_value(options.documents, budget));
     interpreter.set_variable("add_generation_prompt", options.add_generation_prompt);

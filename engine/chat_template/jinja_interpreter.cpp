@@ -129,6 +129,7 @@ class Interpreter::MacroObject : public Object {
     RenderBudget& budget = interpreter.budget_;
     if (definition_.uses_kwargs && !has_parameter(interpreter, "kwargs")) {
       std::vector<std::pair<Value, Value>> items;
+      items.reserve(keyword.size());
       for (const auto& [name, value] : keyword) {
         items.emplace_back(Value::string(name, budget), value);
       }
@@ -266,8 +267,7 @@ Value Interpreter::call(const Value& callee, const Arguments& arguments) {
   if (!callee.is(ValueKind::kObject)) {
     throw RenderError(fmt::format("'{}' object is not callable", type_name(callee)));
   }
-  const Value keep_alive = callee;
-  return keep_alive.as_object().call(*this, arguments);
+  return callee.as_object().call(*this, arguments);
 }
 
 // --- Scopes

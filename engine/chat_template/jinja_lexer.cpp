@@ -18,7 +18,9 @@ bool is_name_start(char32_t c) {
   if (c >= 0x80) return is_alphabetic(c);
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
-bool is_name_part(char32_t c) { return is_name_start(c) || is_decimal_digit(c); }
+bool is_name_part(char32_t c) {
+  return is_name_start(c) || is_decimal_digit(c);
+}
 bool is_base_digit(char c, int base) {
   if (base <= 10) return c >= '0' && c < '0' + base;
   return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
