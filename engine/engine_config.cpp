@@ -78,6 +78,7 @@ nlohmann::ordered_json to_json(const EngineConfig& config) {
           {"dtype", config.dtype},
           {"kv_cache_dtype", config.kv_cache_dtype},
           {"load_format", config.load_format},
+          {"allow_symlinks", config.allow_symlinks},
           {"max_model_len", config.max_model_len},
           {"device", config.device},
           {"threads", config.num_threads},

@@ -23,6 +23,7 @@ struct EngineConfig {
   std::string dtype = "auto";           // auto | float32 | bfloat16 | float16
   std::string kv_cache_dtype = "auto";  // auto: the model's | float32 | bfloat16
   std::string load_format = "auto";     // auto | dummy
+  bool allow_symlinks = false;          // weight files that are links out of the model's folder
   std::int32_t max_model_len = 0;       // 0: what the model was made for
 
   // --- device ---

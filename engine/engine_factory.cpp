@@ -183,6 +183,8 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
       measure_model(prepared.location, prepared.model,
                     {.dtype = config.dtype,
                      .float16_supported = supports_float16(*prepared.backend),
+                     .dummy_weights = config.load_format == "dummy",
+                     .allow_symlinks = config.allow_symlinks,
                      .activation_dtype = prepared.backend->activation_dtype(),
                      .max_tokens = config.max_num_batched_tokens,
                      .max_logits_rows = config.max_num_batched_tokens});
@@ -202,6 +204,7 @@ LoadedModel load_weights(const Preparation& prepared,
   options.float16_supported = supports_float16(*prepared.backend);
   options.dummy_weights = config.load_format == "dummy";
   options.seed = config.seed;
+  options.allow_symlinks = config.allow_symlinks;
   options.max_positions = config.max_model_len;
   if (progress) {
     options.progress = [&](std::uint64_t done, std::uint64_t total) { progress({done, total}); };

@@ -31,6 +31,10 @@ void add_model_options(CLI::App& command, EngineConfig& config) {
       ->group(group)
       ->capture_default_str();
   command
+      .add_flag("--allow-symlinks", config.allow_symlinks,
+                "Follow weight files that are links out of the model's folder")
+      ->group(group);
+  command
       .add_option("--max-model-len", config.max_model_len,
                   "Longest prompt and output together, in tokens (0: what the model was made for)")
       ->group(group)

@@ -110,8 +110,10 @@ ModelFootprint measure_model(const ModelLocation& location, const ModelConfig& c
   CountingWeightLoader weights;
   const std::unique_ptr<CausalLm> model = architecture_of(config).make(config, weights, 1);
   DType checkpoint_dtype = config.dtype.value_or(DType::kBf16);
-  if (!config.dtype && !location.is_shape())
-    checkpoint_dtype = Checkpoint(location.folder).main_dtype();
+  if (!config.dtype && !location.is_shape() && !options.dummy_weights) {
+    checkpoint_dtype =
+        Checkpoint(location.folder, {.allow_symlinks = options.allow_symlinks}).main_dtype();
+  }
   ModelFootprint footprint;
   footprint.dtype = choose_dtype(options.dtype, checkpoint_dtype, options.float16_supported);
   footprint.num_parameters = weights.num_parameters();

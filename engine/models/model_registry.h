@@ -44,6 +44,8 @@ struct ModelFootprint {
 struct FootprintOptions {
   std::string dtype = "auto";
   bool float16_supported = true;
+  bool dummy_weights = false;
+  bool allow_symlinks = false;
   DType activation_dtype = DType::kF32;
   std::int64_t max_tokens = 0;
   std::int64_t max_logits_rows = 0;
