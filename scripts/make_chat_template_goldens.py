@@ -6,12 +6,14 @@ they print. Needs: pip install transformers jinja2==3.1.6. The C++ tests compare
                       "parse" or "render"
   expressions.json    the same for random templates over common variables
   templates/*.jinja   one file a template, written in the style of a published model's template
+  python_text.json    what Python's str and float make of texts and numbers
   conversations.json  rows of {name, messages, tools, variables}
   goldens.json        {template file: [output or null for an error, one a conversation]}
 """
 import copy
 import json
 import pathlib
+import random
 import sys
 
 from transformers.utils import chat_template_utils
@@ -71,6 +73,36 @@ def make_rows(name):
     return len(data["rows"])
 
 
+def make_python_text():
+    random.seed(1)
+    numbers = [0.0, -0.0, 1.0, 0.1, 1e15, 1e16, 123456789012345678.0, 1e22, 1e23, 1e-4, 1e-5, 5e-324,
+               2.2250738585072014e-308, 1.7976931348623157e308, 1 / 3, 100.0, 1e100, -2.5e-7]
+    for _ in range(120):
+        numbers.append(random.uniform(-1, 1) * 10.0 ** random.randint(-25, 25))
+        numbers.append(float(random.randint(-10**6, 10**6)) / 10 ** random.randint(0, 6))
+    alphabet = list("abcXYZ019 \t\n\r,,..''\"\\-_(") + ["\r\n", "é", "ß", "日本", "🙂", "\u00a0", "\u2028",
+                                                      "\u200b", "\x85", "\x1c", "\x7f", "Σ", "ǆ"]
+    texts = ["", " ", "a", "they're", "A b", "\r\n", "it's \"x\""]
+    texts += ["".join(random.choices(alphabet, k=random.randint(1, 14))) for _ in range(50)]
+    rows = []
+    for text in texts:
+        rows.append({"text": text, "repr": repr(text), "upper": text.upper(), "lower": text.lower(),
+                     "title": text.title(), "capitalize": text.capitalize(), "strip": text.strip(),
+                     "rstrip_chars": text.rstrip("ab\n é"), "split": text.split(),
+                     "rsplit_one": text.rsplit(None, 1), "split_comma": text.split(","),
+                     "rsplit_comma": text.rsplit(",", 1), "lines": text.splitlines(),
+                     "lines_with_ends": text.splitlines(True), "replaced": text.replace("b", "<>"),
+                     "spread": text.replace("", "-", 3), "reversed": text[::-1],
+                     "length": len(text)})
+    # The C++ side maps case letter by letter; a final sigma needs the word around it.
+    rows = [row for row in rows if "ς" not in row["lower"] + row["title"] + row["capitalize"]]
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    floats = json.dumps([[float.hex(number), repr(number)] for number in numbers])
+    (DATA / "python_text.json").write_text(f'{{"floats": {floats},\n"texts": [\n{lines}\n]}}\n',
+                                           encoding="utf-8")
+    return len(numbers), len(rows)
+
+
 def make_goldens():
     conversations = json.loads((DATA / "conversations.json").read_text(encoding="utf-8"))
     goldens = {}
@@ -94,6 +126,7 @@ def main():
     chat_template_utils.datetime = FixedDatetime
     for name in ("semantics.json", "expressions.json"):
         print(f"{make_rows(name)} rows of {name}")
+    print("{} numbers and {} texts".format(*make_python_text()))
     print("{} templates x {} conversations, {} of them errors".format(*make_goldens()))
 
 
