@@ -28,6 +28,15 @@ from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normaliz
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
                   r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+# deepseek-llm: one Split after the other.
+DEEPSEEK_PATTERNS = [
+    r"[\r\n]",
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗ"
+    r"ὙὛὝὟ-\x{1F7D}ℂℇℊ-ℓℕℙ-ℝⰀ-ⱻⱾ-ⳤꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇﬀ-ﬆＡ-Ｚａ-ｚ𐐀-𐑏𞤀-𞥃]+",
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
+    r"[一-龥ࠀ-一가-퟿]+",
+]
 
 CORPUS = """
 The quick brown fox jumps over the lazy dog while the river runs slowly towards the distant sea.
@@ -125,6 +134,17 @@ def make_qwen2(folder):
               "tokenizer_class": "Qwen2Tokenizer"}, False, True)
 
 
+def make_deepseek(folder):
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+              for pattern in DEEPSEEK_PATTERNS]
+    tokenizer = train_bpe(600, pre_tokenizers.Sequence(
+        splits + [pre_tokenizers.Digits(individual_digits=True),
+                  pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
+        normalizers.Sequence([]))
+    save_bpe(folder, tokenizer, ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"], [],
+             {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>"}, False, False)
+
+
 def make_gpt2(folder):
     tokenizer = train_bpe(500, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
     save_bpe(folder, tokenizer, SPECIALS["gpt2"], [],
@@ -171,6 +191,7 @@ def make_llama2(folder, legacy):
 
 
 MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "gpt2": make_gpt2,
+          "deepseek": make_deepseek,
           "llama2": lambda folder: make_llama2(folder, True),
           "mistral": lambda folder: make_llama2(folder, False),
           "sentencepiece_legacy": lambda folder: make_sentencepiece(folder, True),
@@ -223,6 +244,7 @@ def load_reference(folder):
 # ---- strings ----------------------------------------------------------------------------------
 
 FIXED = [
+    "<｜begin▁of▁sentence｜>Hi<｜end▁of▁sentence｜>", " \t x \t \n  \r\n \ty  ",
     "", " ", "  ", "\n", "\r\n", "\t", "\x00", "a", " a", "a ", "\u200b", "\ufeff", "\ufffd",
     "Hello, world!", " Hello", "  Hello", "Hello\n\nworld", "Hello \n \n world", "\n\n\n", "   \n",
     "don't", "DON'T", "I'LL we'Re they'vE", "it’s", "'s 's'S 'ſ 'K", "''''", "x'lly",
@@ -356,7 +378,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=root / "tests/data/tokenizer")
     parser.add_argument("--models", type=pathlib.Path, help="folder of model folders")
-    parser.add_argument("--count", type=int, default=150, help="strings a tokenizer")
+    parser.add_argument("--count", type=int, default=145, help="strings a tokenizer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one tokenizer")
     args = parser.parse_args()

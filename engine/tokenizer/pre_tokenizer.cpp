@@ -38,8 +38,9 @@ std::size_t next_character(std::string_view text, std::size_t position) {
 PreTokenizer::PreTokenizer(const nlohmann::json& value, const std::string& place) {
   if (!value.is_null()) add(value, place);
   if (!splits_.empty() && !is_byte_level_ && !metaspace_) {
-    throw Error(ErrorKind::kModel,
-                fmt::format("{}: Split without ByteLevel after it is not supported", place));
+    throw Error(
+        ErrorKind::kModel,
+        fmt::format("{}: Split or Digits without ByteLevel after it is not supported", place));
   }
 }
 
@@ -58,15 +59,17 @@ void PreTokenizer::add(const nlohmann::json& value, const std::string& place) {
   }
   if (type == "Split") {
     add_split(value, place);
+  } else if (type == "Digits") {
+    const bool individual = object.find_bool("individual_digits").value_or(false);
+    splits_.push_back({Regex(individual ? R"(\p{N})" : R"(\p{N}+)", place), true, true});
   } else if (type == "ByteLevel") {
     add_byte_level(value, place);
   } else if (type == "Metaspace") {
     add_metaspace(value, place);
   } else {
-    object.fail("type",
-                fmt::format("pre-tokenizer {} is not supported (supported: Split, ByteLevel, "
-                            "Metaspace, Sequence)",
-                            describe_json(type)));
+    object.fail("type", fmt::format("pre-tokenizer {} is not supported (supported: Split, Digits, "
+                                    "ByteLevel, Metaspace, Sequence)",
+                                    describe_json(type)));
   }
 }
 

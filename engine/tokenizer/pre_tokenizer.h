@@ -1,5 +1,5 @@
 // The "pre_tokenizer" of a tokenizer.json: cuts text into the pieces that BPE sees one by one.
-// Supported: none; Metaspace; Split, ByteLevel and Sequences of these that end with ByteLevel.
+// Supported: none; Metaspace; Sequences of Split and Digits that end with ByteLevel.
 #pragma once
 
 #include <optional>

@@ -106,6 +106,7 @@ class TokenizerJsonHandler final : public JsonHandler {
 
   // "a b"; a part that holds a space can only be written as a pair.
   void add_merge(const std::string& text) {
+    if (text.starts_with("#version")) return;  // the first line of an old merges.txt
     const std::size_t space = text.find(' ');
     if (space == text.npos || text.find(' ', space + 1) != text.npos) {
       refuse(describe_json(text));

@@ -55,6 +55,14 @@ TEST_CASE("behaviors") {
         Strings{"a", "xx", "\xC3\xA9"});
 }
 
+TEST_CASE("digits") {
+  const auto digits = [](bool individual) {
+    return sequence({{{"type", "Digits"}, {"individual_digits", individual}}, byte_level(false)});
+  };
+  CHECK(pieces(digits(false), "a12\u0663b") == Strings{"a", "12\u0663", "b"});
+  CHECK(pieces(digits(true), "a12\u0663b") == Strings{"a", "1", "2", "\u0663", "b"});
+}
+
 TEST_CASE("Metaspace") {
   const auto metaspace = [](const char* scheme, bool split) -> json {
     return {
@@ -78,13 +86,13 @@ TEST_CASE("what is not supported is named") {
     CHECK_THROWS_WITH_AS(PreTokenizer(value, "t.json: pre_tokenizer"), doctest::Contains(message),
                          Error);
   };
-  refused(sequence({{{"type", "Digits"}}, byte_level(false)}),
-          "t.json: pre_tokenizer: pretokenizers: type: pre-tokenizer \"Digits\"");
+  refused(sequence({{{"type", "Whitespace"}}, byte_level(false)}),
+          "t.json: pre_tokenizer: pretokenizers: type: pre-tokenizer \"Whitespace\"");
   refused(sequence({split({{"String", "a"}}, "MergedWithNext"), byte_level(false)}),
           "behavior: \"MergedWithNext\" is not supported");
   refused({{"type", "ByteLevel"}, {"add_prefix_space", true}}, "add_prefix_space");
   refused(sequence({byte_level(false), split({{"String", "a"}})}), "after ByteLevel or Metaspace");
-  refused(sequence({split({{"String", "a"}})}), "Split without ByteLevel after it");
+  refused(sequence({split({{"String", "a"}})}), "without ByteLevel after it");
   refused(sequence({split({{"Regex", "a("}}), byte_level(false)}), "bad pattern");
   refused(split({{"Other", "a"}}), "Regex: missing");
   refused({{"type", "Metaspace"}, {"replacement", "ab"}}, "replacement: expected one character");

@@ -173,9 +173,9 @@ TEST_CASE("tokenizer.json: what is malformed or not supported is named") {
       "normalizer \"NFKC\" is not supported");
   refused(
       [](json& v) {
-        v["pre_tokenizer"] = {{"type", "Digits"}};
+        v["pre_tokenizer"] = {{"type", "Punctuation"}};
       },
-      "\"Digits\" is not supported");
+      "\"Punctuation\" is not supported");
   refused([](json& v) { v["pre_tokenizer"] = nullptr; }, "decoder \"ByteLevel\" is not supported");
   refused(
       [](json& v) {
