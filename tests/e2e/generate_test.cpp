@@ -1,0 +1,231 @@
+// `llmrun generate` as a user meets it: the built program, its files and its exit codes.
+#include "tests/e2e/generate_fixture.h"
+
+namespace llmrun {
+namespace {
+
+using testing::by_id;
+using testing::lasting_part;
+using testing::make_rows;
+using testing::parse_lines;
+using testing::read_all;
+using testing::run_command;
+using testing::run_generate;
+using testing::RunResult;
+using testing::TemporaryFolder;
+
+const std::string kDemo = LLMRUN_SOURCE_DIR "/datasets/demo/";
+
+// --- input formats ---
+
+TEST_CASE("the shipped prompts are answered with sense, in their order") {
+  const RunResult result =
+      run_command({LLMRUN_BINARY_DIR "/llmrun", "generate", kDemo + "prompts.jsonl"});
+  CHECK(result.exit_code == 0);
+  const auto rows = parse_lines(read_all(kDemo + "prompts.jsonl"));
+  const auto records = parse_lines(result.out);
+  REQUIRE(records.size() == rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    CHECK(records[i].at("id") == rows[i].at("id"));
+    CHECK(records[i].at("index") == i);
+    CHECK(!records[i].at("outputs").at(0).at("text").get<std::string>().empty());
+  }
+  CHECK(records[0].at("outputs").at(0).at("text").get<std::string>().find("####") !=
+        std::string::npos);
+  CHECK(result.err.find("memory plan") != std::string::npos);
+  CHECK(result.err.find("sampling:") != std::string::npos);
+}
+
+TEST_CASE("plain text, a prompt a line, from standard input") {
+  const RunResult result = run_generate({"-", "--format", "text", "--max-tokens", "5"},
+                                        "What is 2 + 3?\nHow do you spell stork?\nlast");
+  CHECK(result.exit_code == 0);
+  const auto records = parse_lines(result.out);
+  REQUIRE(records.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(records[i].at("index") == i);
+    CHECK(records[i].at("usage").at("completion_tokens") <= 5);
+  }
+}
+
+TEST_CASE("ShareGPT conversations") {
+  const RunResult result =
+      run_generate({kDemo + "sharegpt.json", "--format", "sharegpt", "--max-tokens", "3"});
+  CHECK(result.exit_code == 0);
+  const auto conversations = nlohmann::json::parse(read_all(kDemo + "sharegpt.json"));
+  CHECK(by_id(result.out).size() == conversations.size());
+}
+
+TEST_CASE("an OpenAI batch is answered in its envelopes") {
+  const std::string input =
+      R"({"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m",)"
+      R"("messages":[{"role":"user","content":"What is 2 + 3?"}],"max_tokens":8}})"
+      "\n"
+      R"({"custom_id":"b","method":"POST","url":"/v1/completions","body":{"model":"m",)"
+      R"("prompt":"Once there was","max_tokens":4}})"
+      "\n"
+      R"({"custom_id":"c","method":"POST","url":"/v1/completions","body":{"model":"m","prompt":"x",)"
+      R"("max_tokens":-4}})"
+      "\n";
+  const RunResult result = run_generate({"-", "--format", "openai-batch"}, input);
+  CHECK(result.exit_code == 1);
+  const auto records = parse_lines(result.out);
+  REQUIRE(records.size() == 3);
+  CHECK(records[0].at("custom_id") == "a");
+  const auto& chat = records[0].at("response").at("body");
+  CHECK(chat.at("choices").at(0).at("message").at("role") == "assistant");
+  CHECK(chat.at("usage").at("completion_tokens") <= 8);
+  CHECK(records[1].at("custom_id") == "b");
+  CHECK(records[1].at("response").at("status_code") == 200);
+  CHECK(records[1].at("response").at("body").at("usage").at("completion_tokens") == 4);
+  CHECK(records[2].at("custom_id") == "c");
+  CHECK(!records[2].at("error").is_null());
+}
+
+TEST_CASE("one bad line is one error record with its place, and the others run") {
+  const std::string input =
+      "{\"id\": \"one\", \"prompt\": \"Hi\", \"max_tokens\": 2}\n"
+      "{\"id\": \"two\", \"prompt\": \"Hi\n"
+      "\n"
+      "{\"id\": \"four\", \"max_tokens\": 2}\n"
+      "{\"id\": \"five\", \"prompt_token_ids\": [1, 99999], \"max_tokens\": 2}\n"
+      "{\"id\": \"six\", \"prompt_token_ids\": [], \"max_tokens\": 2}\n"
+      "{\"id\": \"seven\", \"prompt\": \"Hi\", \"max_tokens\": \"two\"}\n"
+      "{\"id\": \"eight\", \"prompt\": \"Hi\", \"max_tokens\": 2}\n";
+  const TemporaryFolder folder;
+  const std::string path = folder.write("in.jsonl", input);
+  const RunResult result = run_generate({path});
+  CHECK(result.exit_code == 1);
+  const auto records = parse_lines(result.out);
+  REQUIRE(records.size() == 7);
+  CHECK(records.front().at("outputs").size() == 1);
+  CHECK(records.back().at("outputs").size() == 1);
+  CHECK(records.back().at("id") == "eight");
+  for (std::size_t i = 1; i + 1 < records.size(); ++i) {
+    const auto& error = records[i].at("error");
+    CHECK(error.at("file") == path);
+    CHECK(error.at("line") == (i == 1 ? 2 : i + 2));
+    CHECK(!error.at("message").get<std::string>().empty());
+    CHECK(!records[i].contains("outputs"));
+  }
+  CHECK(records[3].at("error").at("message").get<std::string>().find("99999") != std::string::npos);
+}
+
+// --- one answer, however it is computed ---
+
+TEST_CASE("every way of scheduling gives the same records") {
+  const std::string rows = make_rows(24, 12);
+  const RunResult first = run_generate({"-", "--return-token-ids"}, rows);
+  CHECK(first.exit_code == 1);
+  const auto expected = by_id(first.out);
+  REQUIRE(expected.size() == 24);
+  const std::vector<std::vector<std::string>> ways = {
+      {},
+      {"--order", "completion"},
+      {"--backend", "naive"},
+      {"--scheduler", "static"},
+      {"--kv-layout", "contiguous", "--no-enable-prefix-caching"},
+      {"--no-enable-prefix-caching"},
+      {"--no-enable-chunked-prefill"},
+      {"--max-num-seqs", "1"},
+      {"--max-num-seqs", "3", "--max-num-batched-tokens", "7"},
+      {"--block-size", "1"},
+      {"--block-size", "64"},
+      {"--steps-ahead", "1"},
+      {"--threads", "1"},
+      {"--max-inflight", "2"},
+      {"--num-kv-blocks-override", "12", "--max-num-seqs", "8"},
+  };
+  for (std::vector<std::string> arguments : ways) {
+    CAPTURE(fmt::format("{}", fmt::join(arguments, " ")));
+    arguments.insert(arguments.end(), {"-", "--return-token-ids"});
+    const RunResult result = run_generate(arguments, rows);
+    CHECK(result.exit_code == 1);
+    CHECK(by_id(result.out) == expected);
+  }
+  // The pool of the last way was too small for all.
+  const RunResult squeezed = run_generate(
+      {"-", "--num-kv-blocks-override", "12", "--max-num-seqs", "8", "--block-size", "8"},
+      make_rows(24, 40));
+  CHECK(squeezed.err.find(" 0 preemptions") == std::string::npos);
+  CHECK(squeezed.err.find(" preemptions") != std::string::npos);
+}
+
+TEST_CASE("the run's seed decides sampled rows, and nothing else") {
+  const std::string rows = make_rows(8, 8);
+  const auto first = by_id(run_generate({"-", "--seed", "1"}, rows).out);
+  const auto again = by_id(run_generate({"-", "--seed", "1"}, rows).out);
+  const auto other = by_id(run_generate({"-", "--seed", "2"}, rows).out);
+  CHECK(first == again);
+  const auto text = [](const std::string& record) {
+    return nlohmann::json::parse(record).at("outputs").at(0).at("text").get<std::string>();
+  };
+  CHECK(text(first.at("row-0")) == text(other.at("row-0")));  // greedy
+  CHECK(text(first.at("row-3")) == text(other.at("row-3")));  // its own seed
+  CHECK(text(first.at("row-5")) != text(other.at("row-5")));  // sampled
+}
+
+TEST_CASE("answers in a file are those on standard output, in the order asked for") {
+  const TemporaryFolder folder;
+  const std::string rows = make_rows(16, 6);
+  const std::string expected = run_generate({"-"}, rows).out;
+  for (const char* order : {"input", "completion"}) {
+    const std::string path = (folder.path() / order).string();
+    CHECK(run_generate({"-", "-o", path, "--order", order}, rows).exit_code == 1);
+    CHECK(by_id(read_all(path)) == by_id(expected));
+  }
+  const auto records = parse_lines(read_all(folder.path() / "input"));
+  for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i].at("index") == i);
+}
+
+// --- exit codes: reliability.md, 5.4 ---
+
+TEST_CASE("exit codes tell what was wrong, and one line on standard error says it") {
+  const TemporaryFolder folder;
+  const std::string prompts = folder.write("in.jsonl", R"({"prompt": "Hi", "max_tokens": 1})");
+  const std::string folder_text = folder.path().string();
+  folder.write("broken/config.json", "{\"architectures\": [\"NoSuchModel\"]}");
+  const auto check = [&](int exit_code, const std::vector<std::string>& arguments,
+                         const std::string& words) {
+    CAPTURE(fmt::format("{}", fmt::join(arguments, " ")));
+    std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun", "generate"};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    const RunResult result = run_command(command);
+    CHECK(result.exit_code == exit_code);
+    CHECK(result.out.empty());
+    CAPTURE(result.err);
+    CHECK(result.err.find("llmrun: error: ") != std::string::npos);
+    CHECK(result.err.find(words) != std::string::npos);
+  };
+  check(2, {prompts, "--no-such-flag"}, "--no-such-flag");
+  check(2, {prompts, "--block-size", "0"}, "--block-size");
+  check(2, {prompts, "--temperature", "-3"}, "temperature");
+  check(2, {prompts, "--max-model-len", "99999"}, "1024");
+  check(2, {prompts, "--kv-layout", "contiguous", "--enable-prefix-caching"},
+        "--no-enable-prefix-caching");
+  check(2, {prompts, "--device", "cuda"}, "--device cpu");
+  check(2, {}, "input");
+  check(3, {folder_text + "/nowhere.jsonl"}, "nowhere.jsonl");
+  check(3, {folder_text}, folder_text);
+  check(4, {prompts, "--model", folder_text + "/broken"}, "NoSuchModel");
+  check(4, {prompts, "--model", folder_text}, "config.json");
+  check(5, {prompts, "--kv-cache-memory-bytes", "64K"}, "--max-model-len");
+  check(7, {prompts, "-o", "/dev/full"}, "/dev/full");
+  CHECK(run_generate({prompts}).exit_code == 0);
+}
+
+TEST_CASE("an existing output is never overwritten by mistake, nor the input") {
+  const TemporaryFolder folder;
+  const std::string prompts =
+      folder.write("in.jsonl", R"({"id":"x","prompt":"Hi","max_tokens":1})");
+  const std::string out = folder.write("out.jsonl", "precious\n");
+  CHECK(run_generate({prompts, "-o", out}).exit_code != 0);
+  CHECK(read_all(out) == "precious\n");
+  CHECK(run_generate({prompts, "-o", prompts, "--overwrite"}).exit_code != 0);
+  CHECK(read_all(prompts).starts_with("{\"id\""));
+  CHECK(run_generate({prompts, "-o", out, "--overwrite"}).exit_code == 0);
+  CHECK(by_id(read_all(out)).size() == 1);
+}
+
+}  // namespace
+}  // namespace llmrun
