@@ -143,9 +143,7 @@ std::vector<TextSpan> AddedTokens::split(std::string_view text, const PatternSet
         (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) {
       continue;
     }
-    if (token.lstrip) {
-      begin = std::max(begin - trailing_space(text.substr(0, begin)), position);
-    }
+    if (token.lstrip) begin -= trailing_space(text.substr(0, begin));
     if (token.rstrip) end += leading_space(text.substr(end));
     if (position < begin) spans.push_back({text.substr(position, begin - position)});
     spans.push_back({text.substr(match.begin, match.length), match.id});

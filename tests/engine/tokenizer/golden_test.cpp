@@ -34,7 +34,9 @@ TEST_CASE("Qwen2's pipeline") {
 TEST_CASE("GPT-2's pipeline") {
   check_folder("gpt2");
 }
-TEST_CASE("DeepSeek's pipeline") { check_folder("deepseek"); }
+TEST_CASE("DeepSeek's pipeline") {
+  check_folder("deepseek");
+}
 TEST_CASE("Llama-2's pipeline") {
   check_folder("llama2");
 }
