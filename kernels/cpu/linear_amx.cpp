@@ -53,6 +53,13 @@ void pack_activations(void* packed, const float* x, std::int64_t x_stride, std::
   }
 }
 
+// A tile load that misses L1 costs some ten cycles a line, so that everything is asked for ahead:
+// each step of the inner loop asks for one tile of each of these streams.
+struct FetchStreams {
+  const std::uint16_t* to_l1[5] = {};  // activations and weights of the next block or ahead, sums
+  const std::uint16_t* to_l2[2] = {};  // weights that come from memory
+};
+
 struct BlockArgs {
   const std::uint16_t* a;  // tiles of the first 16 rows
   std::int64_t a_stride;   // elements to the next 16 rows
@@ -61,15 +68,30 @@ struct BlockArgs {
   std::int64_t num_tiles;  // along k
   float* c;                // [32, kCStride]
   bool accumulate;
-  bool stream_weights;  // the weights come from memory: fetch them ahead
+  FetchStreams fetch;
 };
 
-// How far ahead of their use weights are asked for, in tiles.
-constexpr std::int64_t kPrefetchTiles = 16;
+// In a single pass over the weights: how far ahead of their use tiles are asked for.
+constexpr std::int64_t kNearTiles = 4;
+constexpr std::int64_t kFarTiles = 20;
 
-inline void prefetch_tile(const std::uint16_t* tile) {
-  for (std::int64_t i = 0; i < kTileElements; i += 32) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile + i), _MM_HINT_T1);
+// kLevel as in __builtin_prefetch: 3 is L1, 2 is L2.
+template <int kLevel>
+void fetch_tile(const std::uint16_t* tile) {
+#pragma GCC unroll 16
+  for (std::int64_t i = 0; i < kTileElements; i += 32) __builtin_prefetch(tile + i, 0, kLevel);
+}
+
+inline void fetch_step(const FetchStreams& fetch, std::int64_t k) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    if (fetch.to_l1[i] != nullptr) fetch_tile<3>(fetch.to_l1[i] + k * kTileElements);
+  }
+  constexpr std::int64_t kSumTiles = 4;
+  if (fetch.to_l1[4] != nullptr && k < kSumTiles) fetch_tile<3>(fetch.to_l1[4] + k * kTileElements);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    if (fetch.to_l2[i] != nullptr) fetch_tile<2>(fetch.to_l2[i] + k * kTileElements);
   }
 }
 
@@ -92,10 +114,6 @@ void multiply_block(const BlockArgs& args) {
   const std::uint16_t* a = args.a;
   const std::uint16_t* w = args.w;
   for (std::int64_t k = 0; k < args.num_tiles; ++k) {
-    if (args.stream_weights) {
-      prefetch_tile(w + kPrefetchTiles * kTileElements);
-      if constexpr (kTwoPanels) prefetch_tile(w + args.w_stride + kPrefetchTiles * kTileElements);
-    }
     _tile_loadd(6, w, 64);
     _tile_loadd(4, a, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -108,6 +126,7 @@ void multiply_block(const BlockArgs& args) {
       _tile_dpbf16ps(2, 5, 6);
       if constexpr (kTwoPanels) _tile_dpbf16ps(3, 5, 7);
     }
+    fetch_step(args.fetch, k);
     a += kTileElements;
     w += kTileElements;
   }
@@ -125,31 +144,93 @@ void multiply(const BlockArgs& args, bool two_rows, bool two_panels) {
   }
 }
 
+// Asks for part `part` of `num_parts` of `num_tiles` tiles of each panel from `w` on.
+void fetch_weights(const std::uint16_t* w, std::int64_t w_stride, std::int64_t num_panels,
+                   std::int64_t num_tiles, std::int64_t part, std::int64_t num_parts) {
+  for (std::int64_t panel = 0; panel < num_panels; ++panel) {
+    const std::int64_t end = (part + 1) * num_tiles / num_parts;
+    for (std::int64_t tile = part * num_tiles / num_parts; tile < end; ++tile) {
+      fetch_tile<2>(w + panel * w_stride + tile * kTileElements);
+    }
+  }
+}
+
 // Rows [row_begin, row_end) over one or two panels.
-void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row_end,
-                std::int64_t panel, std::int64_t num_panels, float* scratch) {
-  const std::int64_t num_tiles = args.depth / kTileDepth;
-  // Few rows pass only once over the weights: nothing is gained by blocks.
-  const bool is_single_pass = row_end - row_begin <= kBlockRows;
-  const std::int64_t block_tiles = is_single_pass ? num_tiles : kDepthBlockTiles;
-  BlockArgs block;
-  block.a_stride = kTileRows * args.depth;
-  block.w_stride = kPanelColumns * args.depth;
-  block.stream_weights = is_single_pass;
-  const auto* weight = static_cast<const std::uint16_t*>(args.weight) + panel * block.w_stride;
-  for (std::int64_t tile = 0; tile < num_tiles; tile += block_tiles) {
+struct PanelRun {
+  const LinearArgs& args;
+  std::int64_t row_begin, row_end;
+  std::int64_t panel, num_panels;
+  bool has_next;  // as many panels that follow will be wanted next
+  float* scratch;
+
+  const std::uint16_t* activations(std::int64_t row) const {
+    return static_cast<const std::uint16_t*>(args.activations) + row * args.depth;
+  }
+  const std::uint16_t* weights() const {
+    return static_cast<const std::uint16_t*>(args.weight) + panel * kPanelColumns * args.depth;
+  }
+};
+
+void finish(const PanelRun& run, const float* c, std::int64_t row, std::int64_t rows) {
+  finish_tile(run.args, c, kCStride, row, rows, run.panel, run.num_panels);
+}
+
+// At most 32 rows: the weights stream past once.
+void run_single_pass(const PanelRun& run, BlockArgs block) {
+  const std::int64_t rows = run.row_end - run.row_begin;
+  block.num_tiles = run.args.depth / kTileDepth;
+  block.a = run.activations(run.row_begin);
+  block.w = run.weights();
+  block.c = run.scratch;
+  block.accumulate = false;
+  block.fetch.to_l1[0] = block.a + kNearTiles * kTileElements;
+  if (rows > kTileRows) block.fetch.to_l1[1] = block.fetch.to_l1[0] + block.a_stride;
+  for (std::int64_t panel = 0; panel < run.num_panels; ++panel) {
+    const std::uint16_t* w = block.w + panel * block.w_stride;
+    block.fetch.to_l1[2 + panel] = w + kNearTiles * kTileElements;
+    block.fetch.to_l2[panel] = w + kFarTiles * kTileElements;
+  }
+  multiply(block, rows > kTileRows, run.num_panels == 2);
+  finish(run, block.c, run.row_begin, rows);
+}
+
+// More rows: K in blocks, and for each block all rows.
+void run_blocks(const PanelRun& run, BlockArgs block) {
+  const std::int64_t num_tiles = run.args.depth / kTileDepth;
+  const std::int64_t num_passes = (run.row_end - run.row_begin + kBlockRows - 1) / kBlockRows;
+  for (std::int64_t tile = 0; tile < num_tiles; tile += kDepthBlockTiles) {
     const std::int64_t rest = num_tiles - tile;
-    const bool is_last = rest <= block_tiles;
-    block.num_tiles = is_last ? rest : block_tiles;
+    const bool is_last = rest <= kDepthBlockTiles;
+    block.num_tiles = is_last ? rest : kDepthBlockTiles;
     block.accumulate = tile > 0;
-    block.w = weight + tile * kTileElements;
-    for (std::int64_t row = row_begin; row < row_end; row += kBlockRows) {
-      const std::int64_t rows = row_end - row < kBlockRows ? row_end - row : kBlockRows;
-      block.a = static_cast<const std::uint16_t*>(args.activations) + row * args.depth +
-                tile * kTileElements;
-      block.c = scratch + (row - row_begin) * kCStride;
-      multiply(block, rows > kTileRows, num_panels == 2);
-      if (is_last) finish_tile(args, block.c, kCStride, row, rows, panel, num_panels);
+    block.w = run.weights() + tile * kTileElements;
+    const std::uint16_t* next_w = block.w + kDepthBlockTiles * kTileElements;
+    if (is_last) {
+      next_w = run.has_next ? run.weights() + run.num_panels * block.w_stride : nullptr;
+    }
+    const std::int64_t next_tile = is_last ? 0 : tile + kDepthBlockTiles;
+    for (std::int64_t pass = 0; pass < num_passes; ++pass) {
+      const std::int64_t row = run.row_begin + pass * kBlockRows;
+      const std::int64_t rows = run.row_end - row < kBlockRows ? run.row_end - row : kBlockRows;
+      const bool is_last_pass = pass + 1 == num_passes;
+      block.a = run.activations(row) + tile * kTileElements;
+      block.c = run.scratch + (row - run.row_begin) * kCStride;
+      const std::uint16_t* next_a = is_last_pass
+                                        ? run.activations(run.row_begin) + next_tile * kTileElements
+                                        : block.a + kBlockRows * run.args.depth;
+      const float* next_c = is_last_pass ? run.scratch : block.c + kBlockRows * kCStride;
+      const bool fetch_w = is_last_pass && next_w != nullptr;
+      block.fetch.to_l1[0] = next_a;
+      block.fetch.to_l1[1] = next_a + block.a_stride;
+      block.fetch.to_l1[2] = fetch_w ? next_w : nullptr;
+      block.fetch.to_l1[3] = fetch_w && run.num_panels == 2 ? next_w + block.w_stride : nullptr;
+      block.fetch.to_l1[4] = reinterpret_cast<const std::uint16_t*>(next_c);
+      if (next_w != nullptr && !is_last_pass) {
+        fetch_weights(next_w, block.w_stride, run.num_panels, kDepthBlockTiles, pass,
+                      num_passes - 1);
+      }
+      multiply(block, rows > kTileRows, run.num_panels == 2);
+      if (is_last) finish(run, block.c, row, rows);
     }
   }
 }
@@ -160,7 +241,17 @@ void run(const LinearArgs& args, const LinearRange& range, void* scratch) {
     const std::int64_t row_end = row + kRowBlock < range.row_end ? row + kRowBlock : range.row_end;
     for (std::int64_t panel = range.panel_begin; panel < range.panel_end; panel += 2) {
       const std::int64_t num_panels = range.panel_end - panel < 2 ? 1 : 2;
-      run_panels(args, row, row_end, panel, num_panels, static_cast<float*>(scratch));
+      const PanelRun panels = {.args = args,
+                               .row_begin = row,
+                               .row_end = row_end,
+                               .panel = panel,
+                               .num_panels = num_panels,
+                               .has_next = panel + 2 * num_panels <= range.panel_end,
+                               .scratch = static_cast<float*>(scratch)};
+      BlockArgs block = {};
+      block.a_stride = kTileRows * args.depth;
+      block.w_stride = kPanelColumns * args.depth;
+      row_end - row <= kBlockRows ? run_single_pass(panels, block) : run_blocks(panels, block);
     }
   }
 }
