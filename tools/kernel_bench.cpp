@@ -5,12 +5,14 @@
 // cache, as a step of a real model does. A row's share is the time the binding limit allows (bytes
 // at the read bandwidth, or operations at the arithmetic peak) over the median time measured.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -70,22 +72,20 @@ class KernelBench {
     peaks_ = measure_cpu_peaks(options.num_threads, isa_);
     backend_ = make_cpu_backend({.num_threads = options.num_threads, .isa = isa_});
     const CpuInfo info = read_cpu_info();
-    cold_bytes_ = 4.0 * static_cast<double>(std::max<std::int64_t>(info.last_cache_bytes, 1 << 25));
+    cold_bytes_ = 2.0 * static_cast<double>(std::max<std::int64_t>(info.last_cache_bytes, 1 << 25));
     cold_bytes_ = std::min(cold_bytes_, static_cast<double>(info.available_memory_bytes) / 4);
   }
 
   void run() {
     const ModelShape& m = find_shape(options_.model_shape);
     const std::int64_t qkv_size = (m.num_query_heads + 2 * m.num_kv_heads) * m.head_dim;
-    for (const std::int64_t tokens : options_.num_tokens) {
-      bench_linear("qkv", tokens, qkv_size, m.hidden_size);
-      bench_linear_add("o", tokens, m.hidden_size, m.num_query_heads * m.head_dim);
-      bench_gate_up("gate_up", tokens, m.intermediate_size, m.hidden_size);
-      bench_linear_add("down", tokens, m.hidden_size, m.intermediate_size);
-      bench_linear("lm_head", std::min<std::int64_t>(tokens, 25), m.vocab_size, m.hidden_size);
-      bench_embedding(tokens, m.vocab_size, m.hidden_size);
-      bench_rms_norm(tokens, m.hidden_size);
-    }
+    bench_linear("qkv", qkv_size, m.hidden_size);
+    bench_linear("lm_head", m.vocab_size, m.hidden_size);
+    bench_linear_add("o", m.hidden_size, m.num_query_heads * m.head_dim);
+    bench_gate_up("gate_up", m.intermediate_size, m.hidden_size);
+    bench_linear_add("down", m.hidden_size, m.intermediate_size);
+    bench_embedding(m.vocab_size, m.hidden_size);
+    for (const std::int64_t tokens : options_.num_tokens) bench_rms_norm(tokens, m.hidden_size);
     for (const std::int64_t context : {128, 512, 4096}) {
       for (const std::int64_t sequences : {1, 25}) bench_attention(m, sequences, 1, context);
     }
@@ -173,73 +173,74 @@ class KernelBench {
     return row;
   }
 
+  using MakeWeight = std::function<std::unique_ptr<LinearWeight>(std::uint64_t seed)>;
   using LinearOperation = std::function<void(Tensor, Tensor, const LinearWeight&)>;
-  void bench_weights(const Row& row, std::int64_t out_size, std::int64_t columns,
-                     const std::function<std::unique_ptr<LinearWeight>(std::uint64_t)>& make,
+  // One kind of linear layer, W [rows, columns], for all numbers of tokens.
+  void bench_weights(const std::string& name, std::int64_t rows, std::int64_t columns,
+                     std::int64_t out_size, const MakeWeight& make,
                      const LinearOperation& operation) {
-    if (!is_wanted(row)) return;
     std::vector<std::unique_ptr<LinearWeight>> weights;
-    for (std::int64_t i = 0; i < num_copies(row.bytes); ++i) {
-      weights.push_back(make(static_cast<std::uint64_t>(i)));
+    for (const std::int64_t tokens : options_.num_tokens) {
+      const Row row = linear_row(name, tokens, rows, columns);
+      if (!is_wanted(row)) continue;
+      for (auto i = static_cast<std::int64_t>(weights.size()); i < num_copies(row.bytes); ++i) {
+        weights.push_back(make(static_cast<std::uint64_t>(i)));
+      }
+      const DeviceTensor x = random_tensor({tokens, columns});
+      const DeviceTensor out = random_tensor({tokens, out_size});
+      measure(row, static_cast<std::int64_t>(weights.size()), [&](std::int64_t i) {
+        operation(out.tensor, x.tensor, *weights[static_cast<std::size_t>(i)]);
+      });
     }
-    const DeviceTensor x = random_tensor({row.num_tokens, columns});
-    const DeviceTensor out = random_tensor({row.num_tokens, out_size});
-    measure(row, static_cast<std::int64_t>(weights.size()), [&](std::int64_t i) {
-      operation(out.tensor, x.tensor, *weights[static_cast<std::size_t>(i)]);
-    });
   }
-  void bench_linear(const std::string& name, std::int64_t tokens, std::int64_t rows,
-                    std::int64_t columns) {
-    bench_weights(
-        linear_row(name, tokens, rows, columns), rows, columns,
-        [&](std::uint64_t seed) {
-          return backend_->make_random_linear(rows, columns, false, dtype_, 0.02F, seed);
-        },
-        [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
-          backend_->linear(out, x, weight);
-        });
+  MakeWeight random_linear(std::int64_t rows, std::int64_t columns) {
+    return [this, rows, columns](std::uint64_t seed) {
+      return backend_->make_random_linear(rows, columns, false, dtype_, 0.02F, seed);
+    };
   }
-  void bench_linear_add(const std::string& name, std::int64_t tokens, std::int64_t rows,
-                        std::int64_t columns) {
-    bench_weights(
-        linear_row(name, tokens, rows, columns), rows, columns,
-        [&](std::uint64_t seed) {
-          return backend_->make_random_linear(rows, columns, false, dtype_, 0.02F, seed);
-        },
-        [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
-          backend_->linear_add(out, x, weight);
-        });
+  void bench_linear(const std::string& name, std::int64_t rows, std::int64_t columns) {
+    bench_weights(name, rows, columns, rows, random_linear(rows, columns),
+                  [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+                    backend_->linear(out, x, weight);
+                  });
   }
-  void bench_gate_up(const std::string& name, std::int64_t tokens, std::int64_t size,
-                     std::int64_t columns) {
-    bench_weights(
-        linear_row(name, tokens, 2 * size, columns), size, columns,
-        [&](std::uint64_t seed) {
-          return backend_->make_random_gate_up(size, columns, dtype_, 0.02F, seed);
-        },
-        [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
-          backend_->gate_up_silu(out, x, weight);
-        });
+  void bench_linear_add(const std::string& name, std::int64_t rows, std::int64_t columns) {
+    bench_weights(name, rows, columns, rows, random_linear(rows, columns),
+                  [&](const Tensor& inout, const Tensor& x, const LinearWeight& weight) {
+                    backend_->linear_add(inout, x, weight);
+                  });
+  }
+  void bench_gate_up(const std::string& name, std::int64_t size, std::int64_t columns) {
+    const auto make = [&](std::uint64_t seed) {
+      return backend_->make_random_gate_up(size, columns, dtype_, 0.02F, seed);
+    };
+    bench_weights(name, 2 * size, columns, size, make,
+                  [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
+                    backend_->gate_up_silu(out, x, weight);
+                  });
   }
 
-  void bench_embedding(std::int64_t tokens, std::int64_t vocab_size, std::int64_t size) {
-    Row row = linear_row("embedding", tokens, vocab_size, size);
-    row.bytes = static_cast<double>(tokens * size) *
-                static_cast<double>(dtype_bytes(dtype_) + sizeof(float));
-    row.flops = 0;
-    if (!is_wanted(row)) return;
-    const auto table = backend_->make_random_linear(vocab_size, size, false, dtype_, 0.02F, 1);
+  void bench_embedding(std::int64_t vocab_size, std::int64_t size) {
     constexpr std::int64_t kSteps = 64;
-    const DeviceTensor ids = backend_->allocate_tensor(DType::kI32, {kSteps * tokens});
-    std::mt19937 engine(1);
-    for (std::int64_t i = 0; i < kSteps * tokens; ++i) {
-      ids.tensor.as<std::int32_t>()[i] =
-          static_cast<std::int32_t>(engine() % static_cast<std::uint32_t>(vocab_size));
+    std::unique_ptr<LinearWeight> table;
+    for (const std::int64_t tokens : options_.num_tokens) {
+      Row row = linear_row("embedding", tokens, vocab_size, size);
+      row.bytes = static_cast<double>(tokens * size) *
+                  static_cast<double>(dtype_bytes(dtype_) + sizeof(float));
+      row.flops = 0;
+      if (!is_wanted(row)) continue;
+      if (table == nullptr) table = random_linear(vocab_size, size)(1);
+      const DeviceTensor ids = backend_->allocate_tensor(DType::kI32, {kSteps * tokens});
+      std::mt19937 engine(1);
+      for (std::int64_t i = 0; i < kSteps * tokens; ++i) {
+        ids.tensor.as<std::int32_t>()[i] =
+            static_cast<std::int32_t>(engine() % static_cast<std::uint32_t>(vocab_size));
+      }
+      const DeviceTensor out = random_tensor({tokens, size});
+      measure(row, kSteps, [&](std::int64_t i) {
+        backend_->embedding(out.tensor, *table, ids.tensor.rows(i * tokens, tokens));
+      });
     }
-    const DeviceTensor out = random_tensor({tokens, size});
-    measure(row, kSteps, [&](std::int64_t i) {
-      backend_->embedding(out.tensor, *table, ids.tensor.rows(i * tokens, tokens));
-    });
   }
 
   void bench_rms_norm(std::int64_t tokens, std::int64_t size) {
