@@ -1,5 +1,6 @@
 // Random and exhaustive operations on KvCacheManager, compared with a plain model that knows whole
-// prefixes instead of hashes. A failure prints its seed; LLMRUN_TEST_SEED=<seed> runs it alone.
+// prefixes instead of hashes. A failure prints its seed; LLMRUN_TEST_SEED=<seed> runs it alone,
+// LLMRUN_TEST_EPISODES=<n> runs as many as n.
 #include <algorithm>
 #include <cstdlib>
 #include <map>
@@ -308,7 +309,9 @@ TEST_CASE("a million random operations agree with a plain model") {
 #else
   constexpr std::uint64_t kNumEpisodes = 5000;
 #endif
-  for (std::uint64_t seed = 1; seed <= kNumEpisodes; ++seed) {
+  const char* wanted = std::getenv("LLMRUN_TEST_EPISODES");
+  const std::uint64_t num_episodes = wanted != nullptr ? std::stoull(wanted) : kNumEpisodes;
+  for (std::uint64_t seed = 1; seed <= num_episodes; ++seed) {
     try {
       run_episode(seed, 200);
     } catch (const std::exception& error) {

@@ -1,5 +1,5 @@
 // Random and exhaustive runs of both schedulers against FakeModel. A failure prints its seed;
-// LLMRUN_TEST_SEED=<seed> runs that episode alone.
+// LLMRUN_TEST_SEED=<seed> runs that episode alone, LLMRUN_TEST_EPISODES=<n> as many as n.
 #include <cstdlib>
 #include <random>
 #include <string>
@@ -152,14 +152,17 @@ TEST_CASE("a million random operations keep every invariant") {
     run_episode(std::stoull(seed), coverage);
     return;
   }
+  const char* wanted = std::getenv("LLMRUN_TEST_EPISODES");
+  const std::uint64_t num_episodes = wanted != nullptr ? std::stoull(wanted) : kNumEpisodes;
   Coverage coverage;
-  for (std::uint64_t seed = 1; seed <= kNumEpisodes; ++seed) {
+  for (std::uint64_t seed = 1; seed <= num_episodes; ++seed) {
     try {
       run_episode(seed, coverage);
     } catch (const std::exception& error) {
       FAIL(fmt::format("LLMRUN_TEST_SEED={}: {}", seed, error.what()));
     }
   }
+  if (wanted != nullptr) return;
   // Far below what is seen, and far above what an idle test would see.
   CHECK(coverage.num_steps > 100 * kNumEpisodes);
   CHECK(coverage.num_planned_rows > 100 * kNumEpisodes);
