@@ -26,7 +26,7 @@ class Scheduler {
   virtual ~Scheduler() = default;
 
   // Takes a waiting sequence, which must outlive finish(). Order of calls is order of arrival.
-  // REQUIRES: can_ever_fit(its prompt + max_output_tokens).
+  // REQUIRES: can_ever_fit(its prompt + max_output_tokens), and an id above those of all before it.
   virtual void add(Sequence& sequence) = 0;
 
   // Whether a sequence that grows to `num_tokens` tokens could run if it were alone.
