@@ -48,8 +48,7 @@ Value missing(const Value& object, std::string_view name) {
 std::optional<Value> find_attribute(Interpreter& interpreter, const Value& object,
                                     std::string_view name) {
   if (object.is(ValueKind::kObject)) {
-    const std::unique_ptr<Value> value = object.as_object().attribute(name, interpreter);
-    return value ? std::optional<Value>(*value) : std::nullopt;
+    return object.as_object().attribute(name, interpreter);
   }
   const MethodLookup method = find_method(object, name);
   switch (method.status) {

@@ -187,6 +187,12 @@ Value arithmetic(BinaryOperator op, const Value& left, const Value& right, Rende
                                 type_name(left), type_name(right)));
 }
 
+// Built-in functions read the texts they are given.
+void charge_inputs(const Value& input, const Arguments& arguments, RenderBudget& budget) {
+  charge_text(input, budget);
+  for (const Value& argument : arguments.positional) charge_text(argument, budget);
+}
+
 }  // namespace
 
 Value add(const Value& left, const Value& right, RenderBudget& budget) {
@@ -295,6 +301,7 @@ Value Interpreter::call_node(const Call& node, std::uint32_t offset, const Value
         method.status == MethodStatus::kFound && caller == nullptr) {
       const Arguments arguments = evaluate(node.arguments);
       offset_ = offset;
+      charge_inputs(object, arguments, budget_);
       return method.function(*this, object, arguments);
     }
     offset_ = offset;
@@ -320,6 +327,7 @@ Value Interpreter::evaluate(const Filter& node, std::uint32_t offset) {
   const Arguments arguments = evaluate(node.arguments);
   offset_ = offset;
   if (node.function == nullptr) throw RenderError(fmt::format("no filter named '{}'", node.name));
+  charge_inputs(input, arguments, budget_);
   return node.function(*this, input, arguments);
 }
 
@@ -329,6 +337,7 @@ Value Interpreter::apply_block_filter(const Expression& filter, const Value& tex
   const Arguments arguments = evaluate(node.arguments);
   offset_ = filter.offset;
   if (node.function == nullptr) throw RenderError(fmt::format("no filter named '{}'", node.name));
+  charge_inputs(input, arguments, budget_);
   return node.function(*this, input, arguments);
 }
 
@@ -337,6 +346,7 @@ Value Interpreter::evaluate(const Test& node, std::uint32_t offset) {
   const Arguments arguments = evaluate(node.arguments);
   offset_ = offset;
   if (node.function == nullptr) throw RenderError(fmt::format("no test named '{}'", node.name));
+  charge_inputs(input, arguments, budget_);
   return node.function(*this, input, arguments);
 }
 

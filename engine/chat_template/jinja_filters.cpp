@@ -145,11 +145,8 @@ Value int_filter(Interpreter& /*interpreter*/, const Value& input, const Argumen
   return bound[0] != nullptr ? *bound[0] : Value(std::int64_t{0});
 }
 
-Value length_filter(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
+Value length_filter(Interpreter& /*interpreter*/, const Value& input, const Arguments& arguments) {
   const BoundArguments bound("length", arguments, {});
-  if (input.is_string()) {
-    interpreter.budget().charge_steps(static_cast<std::int64_t>(input.as_string().size() / 256));
-  }
   return length(input);
 }
 

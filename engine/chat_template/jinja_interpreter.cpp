@@ -215,11 +215,11 @@ void Namespace::append_repr(std::string& out, RenderBudget& budget) {
   out += "}>";
 }
 
-std::unique_ptr<Value> Namespace::attribute(std::string_view name, Interpreter& /*interpreter*/) {
+std::optional<Value> Namespace::attribute(std::string_view name, Interpreter& /*interpreter*/) {
   for (const auto& [attribute, value] : attributes_) {
-    if (attribute == name) return std::make_unique<Value>(value);
+    if (attribute == name) return value;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 void Namespace::set(std::string_view name, Value value) {

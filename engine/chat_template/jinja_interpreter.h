@@ -30,7 +30,7 @@ class Namespace : public Object {
  public:
   std::string_view type_name() const override { return "Namespace"; }
   void append_repr(std::string& out, RenderBudget& budget) override;
-  std::unique_ptr<Value> attribute(std::string_view name, Interpreter& interpreter) override;
+  std::optional<Value> attribute(std::string_view name, Interpreter& interpreter) override;
   // Names that begin with '_' are a RenderError.
   void set(std::string_view name, Value value);
   void clear() { attributes_.clear(); }

@@ -77,8 +77,8 @@ void LoopObject::append_repr(std::string& out, RenderBudget& /*budget*/) {
   out += fmt::format("<LoopContext {}/{}>", index0_ + 1, length());
 }
 
-std::unique_ptr<Value> LoopObject::attribute(std::string_view name, Interpreter& /*interpreter*/) {
-  const auto found = [](Value value) { return std::make_unique<Value>(std::move(value)); };
+std::optional<Value> LoopObject::attribute(std::string_view name, Interpreter& /*interpreter*/) {
+  const auto found = [](Value value) { return std::optional<Value>(std::move(value)); };
   if (name == "index") return found(index0_ + 1);
   if (name == "index0") return found(index0_);
   if (name == "first") return found(index0_ == 0);
@@ -97,7 +97,7 @@ std::unique_ptr<Value> LoopObject::attribute(std::string_view name, Interpreter&
   if (name == "cycle")
     return found(std::shared_ptr<Object>(std::make_shared<CycleMethod>(shared_from_this())));
   if (name == "changed") throw RenderError("loop.changed() is not supported");
-  return nullptr;
+  return std::nullopt;
 }
 
 }  // namespace llmrun::jinja

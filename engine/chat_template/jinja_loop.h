@@ -21,7 +21,7 @@ class LoopObject : public Object, public std::enable_shared_from_this<LoopObject
 
   std::string_view type_name() const override { return "LoopContext"; }
   void append_repr(std::string& out, RenderBudget& budget) override;
-  std::unique_ptr<Value> attribute(std::string_view name, Interpreter& interpreter) override;
+  std::optional<Value> attribute(std::string_view name, Interpreter& interpreter) override;
   int nesting() const override { return nesting_; }
   std::int64_t index0() const { return index0_; }
 

@@ -26,6 +26,13 @@ Value text_method(Interpreter& interpreter, const Value& self, const Arguments& 
   return interpreter.string(Function(self.as_string()));
 }
 
+void check_part_from_right(std::string_view part) {
+  if (part.size() > kMaxPartFromRight) {
+    throw RenderError(fmt::format(
+        "searching from the right for more than {} bytes is not supported", kMaxPartFromRight));
+  }
+}
+
 // Collects the parts of a split string as a list.
 class PartList {
  public:
@@ -52,6 +59,7 @@ Value split_method(Interpreter& interpreter, const Value& self, const Arguments&
   PartList parts(interpreter);
   if (const std::optional<std::string_view> separator = bound.optional_string(0)) {
     if (separator->empty()) throw RenderError("empty separator");
+    if (FromRight) check_part_from_right(*separator);
     split(self.as_string(), *separator, max_splits, FromRight, std::ref(parts));
   } else {
     split_whitespace(self.as_string(), max_splits, FromRight, std::ref(parts));
@@ -72,7 +80,8 @@ Value partition_method(Interpreter& interpreter, const Value& self, const Argume
   const std::string_view text = self.as_string();
   const std::string_view separator = bound.string(0, "");
   if (separator.empty()) throw RenderError("empty separator");
-  const std::size_t found = FromRight ? text.rfind(separator) : text.find(separator);
+  if (FromRight) check_part_from_right(separator);
+  const std::size_t found = FromRight ? find_last(text, separator) : find_first(text, separator);
   std::string_view parts[3] = {FromRight ? "" : text, "", FromRight ? text : ""};
   if (found != std::string_view::npos) {
     parts[0] = text.substr(0, found);
@@ -128,14 +137,14 @@ Value has_affix_method(Interpreter& /*interpreter*/, const Value& self,
 }
 
 template <bool FromRight, bool MustExist>
-Value find_method_of_string(Interpreter& interpreter, const Value& self,
+Value find_method_of_string(Interpreter& /*interpreter*/, const Value& self,
                             const Arguments& arguments) {
   const BoundArguments bound("find", arguments, {"sub", "start", "end"}, 1);
   const std::string_view text = self.as_string();
-  interpreter.budget().charge_steps(static_cast<std::int64_t>(text.size() / 64));
   const TextRange range = text_range(text, bound);
   const std::string_view part = bound.string(0, "");
-  const std::size_t found = FromRight ? range.text.rfind(part) : range.text.find(part);
+  if (FromRight) check_part_from_right(part);
+  const std::size_t found = FromRight ? find_last(range.text, part) : find_first(range.text, part);
   if (!range.is_valid || found == std::string_view::npos) {
     if (MustExist) throw RenderError("substring not found");
     return std::int64_t{-1};
@@ -143,10 +152,9 @@ Value find_method_of_string(Interpreter& interpreter, const Value& self,
   return static_cast<std::int64_t>(count_code_points(text.substr(0, range.begin + found)));
 }
 
-Value count_method_of_string(Interpreter& interpreter, const Value& self,
+Value count_method_of_string(Interpreter& /*interpreter*/, const Value& self,
                              const Arguments& arguments) {
   const BoundArguments bound("count", arguments, {"sub", "start", "end"}, 1);
-  interpreter.budget().charge_steps(static_cast<std::int64_t>(self.as_string().size() / 64));
   const TextRange range = text_range(self.as_string(), bound);
   const std::string_view part = bound.string(0, "");
   if (!range.is_valid) return std::int64_t{0};

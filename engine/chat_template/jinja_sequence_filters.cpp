@@ -340,6 +340,7 @@ Value map_filter(Interpreter& interpreter, const Value& input, const Arguments& 
   rest.positional.erase(rest.positional.begin());
   return make_lazy(interpreter, input, arguments,
                    [&interpreter, filter, rest = std::move(rest)](Value& item) {
+                     charge_text(item, interpreter.budget());
                      item = filter(interpreter, item, rest);
                      return true;
                    });

@@ -239,8 +239,8 @@ void Dict::set(const Value& key, Value value) {
   items.emplace_back(key, std::move(value));
 }
 
-std::unique_ptr<Value> Object::attribute(std::string_view /*name*/, Interpreter& /*interpreter*/) {
-  return nullptr;
+std::optional<Value> Object::attribute(std::string_view /*name*/, Interpreter& /*interpreter*/) {
+  return std::nullopt;
 }
 
 Value Object::call(Interpreter& /*interpreter*/, const Arguments& /*arguments*/) {
@@ -301,6 +301,12 @@ std::string_view type_name(const Value& value) {
     case ValueKind::kObject: return value.as_object().type_name();
   }
   return "object";
+}
+
+void charge_text(const Value& value, RenderBudget& budget) {
+  if (value.is_string()) {
+    budget.charge_steps(static_cast<std::int64_t>(value.as_string().size() / 256));
+  }
 }
 
 bool is_true(const Value& value) {
@@ -371,9 +377,7 @@ bool equals(const Value& a, const Value& b, RenderBudget& budget) {
   switch (a.kind()) {
     case ValueKind::kUndefined:
     case ValueKind::kNone: return true;
-    case ValueKind::kString:
-      budget.charge_steps(static_cast<std::int64_t>(a.as_string().size() / 1024));
-      return a.as_string() == b.as_string();
+    case ValueKind::kString: charge_text(a, budget); return a.as_string() == b.as_string();
     case ValueKind::kSequence: return equal_sequences(a.as_sequence(), b.as_sequence(), budget);
     case ValueKind::kDict: return equal_dicts(a.as_dict(), b.as_dict(), budget);
     default: return a.is_same_object(b);
@@ -395,7 +399,10 @@ bool less_than(const Value& a, const Value& b, RenderBudget& budget, std::string
     return exact(a) < exact(b);
   }
   // UTF-8 orders as its code points do.
-  if (a.is_string() && b.is_string()) return a.as_string() < b.as_string();
+  if (a.is_string() && b.is_string()) {
+    charge_text(a, budget);
+    return a.as_string() < b.as_string();
+  }
   if (a.is(ValueKind::kSequence) && b.is(ValueKind::kSequence)) {
     const Sequence& left = a.as_sequence();
     const Sequence& right = b.as_sequence();
@@ -430,8 +437,8 @@ bool contains(const Value& container, const Value& item, RenderBudget& budget) {
       throw RenderError(
           fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
     }
-    budget.charge_steps(static_cast<std::int64_t>(container.as_string().size() / 256));
-    return container.as_string().find(item.as_string()) != std::string_view::npos;
+    charge_text(container, budget);
+    return find_first(container.as_string(), item.as_string()) != std::string_view::npos;
   }
   if (container.is(ValueKind::kDict)) {
     check_hashable(item);

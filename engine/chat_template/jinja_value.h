@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -133,8 +134,8 @@ class Object {
   virtual ~Object() = default;
   virtual std::string_view type_name() const = 0;
   virtual void append_repr(std::string& out, RenderBudget& budget) = 0;
-  // Null if there is none of that name.
-  virtual std::unique_ptr<Value> attribute(std::string_view name, Interpreter& interpreter);
+  // Nothing if there is none of that name.
+  virtual std::optional<Value> attribute(std::string_view name, Interpreter& interpreter);
   virtual bool is_callable() const { return false; }
   virtual int nesting() const { return 0; }
   virtual Value call(Interpreter& interpreter, const Arguments& arguments);
@@ -170,6 +171,8 @@ class Cursor {
 std::string_view type_name(const Value& value);
 bool is_true(const Value& value);
 bool is_iterable(const Value& value);
+// Charges the budget for reading a string once; other values cost nothing.
+void charge_text(const Value& value, RenderBudget& budget);
 // str(value) and repr(value), appended.
 void append_string(std::string& out, const Value& value, RenderBudget& budget);
 void append_repr(std::string& out, const Value& value, RenderBudget& budget);

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include <fmt/format.h>
@@ -118,6 +119,15 @@ std::size_t last_word_begin(std::string_view text) {
   return begin;
 }
 
+std::vector<char32_t> sorted_code_points(std::string_view text) {
+  std::vector<char32_t> code_points;
+  for (std::size_t offset = 0; offset < text.size();) {
+    code_points.push_back(decode_code_point(text, offset));
+  }
+  std::sort(code_points.begin(), code_points.end());
+  return code_points;
+}
+
 bool begins_title_word(char32_t c) {
   return is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
 }
@@ -185,9 +195,11 @@ bool is_lower_case(char32_t c) {
 
 std::string_view strip(std::string_view text, StripSide side,
                        std::optional<std::string_view> chars) {
-  const auto is_stripped = [&](std::size_t begin, std::size_t end) {
-    if (chars) return chars->find(text.substr(begin, end - begin)) != std::string_view::npos;
-    return is_space(decode_code_point(text, begin));
+  const std::vector<char32_t> stripped =
+      chars ? sorted_code_points(*chars) : std::vector<char32_t>();
+  const auto is_stripped = [&](std::size_t begin) {
+    const char32_t c = decode_code_point(text, begin);
+    return chars ? std::binary_search(stripped.begin(), stripped.end(), c) : is_space(c);
   };
   std::size_t begin = 0;
   std::size_t end = text.size();
@@ -195,14 +207,14 @@ std::string_view strip(std::string_view text, StripSide side,
     while (begin < end) {
       std::size_t next = begin;
       decode_code_point(text, next);
-      if (!is_stripped(begin, next)) break;
+      if (!is_stripped(begin)) break;
       begin = next;
     }
   }
   if (side != StripSide::kLeft) {
     while (end > begin) {
       const std::size_t previous = std::max(previous_offset(text, end), begin);
-      if (!is_stripped(previous, end)) break;
+      if (!is_stripped(previous)) break;
       end = previous;
     }
   }
@@ -224,7 +236,7 @@ void split_whitespace(std::string_view text, std::int64_t max_splits, bool from_
 void split(std::string_view text, std::string_view separator, std::int64_t max_splits,
            bool from_right, const PartFunction& add_part) {
   while (max_splits-- != 0) {
-    const std::size_t found = from_right ? text.rfind(separator) : text.find(separator);
+    const std::size_t found = from_right ? find_last(text, separator) : find_first(text, separator);
     if (found == std::string_view::npos) break;
     if (from_right) {
       add_part(text.substr(found + separator.size()));
@@ -256,10 +268,23 @@ void split_lines(std::string_view text, bool keep_ends, const PartFunction& add_
   if (begin < text.size()) add_part(text.substr(begin));
 }
 
+std::size_t find_first(std::string_view text, std::string_view part, std::size_t offset) {
+  if (offset > text.size()) return std::string_view::npos;
+  if (part.empty()) return offset;
+  // std::string_view::find is quadratic in the worst case; glibc's memmem is linear.
+  const void* found = memmem(text.data() + offset, text.size() - offset, part.data(), part.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+}
+
+std::size_t find_last(std::string_view text, std::string_view part) {
+  return text.rfind(part);
+}
+
 std::size_t count_occurrences(std::string_view text, std::string_view part) {
   if (part.empty()) return count_code_points(text) + 1;
   std::size_t count = 0;
-  for (std::size_t at = 0; (at = text.find(part, at)) != std::string_view::npos;
+  for (std::size_t at = 0; (at = find_first(text, part, at)) != std::string_view::npos;
        at += part.size()) {
     ++count;
   }
@@ -282,7 +307,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
     return out.append(text.substr(offset));
   }
   while (max_count-- != 0) {
-    const std::size_t found = text.find(from);
+    const std::size_t found = find_first(text, from);
     if (found == std::string_view::npos) break;
     out.append(text.substr(0, found)).append(to);
     text.remove_prefix(found + from.size());

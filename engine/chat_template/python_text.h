@@ -35,7 +35,8 @@ std::string_view strip(std::string_view text, StripSide side,
 using PartFunction = std::function<void(std::string_view)>;
 
 // str.split and str.rsplit without a separator (runs of whitespace) and with one. max_splits < 0
-// means no limit. From the right, the last part comes first. REQUIRES: separator not empty.
+// means no limit. From the right, the last part comes first. REQUIRES: separator not empty, and not
+// longer than kMaxPartFromRight from the right.
 void split_whitespace(std::string_view text, std::int64_t max_splits, bool from_right,
                       const PartFunction& add_part);
 void split(std::string_view text, std::string_view separator, std::int64_t max_splits,
@@ -43,6 +44,13 @@ void split(std::string_view text, std::string_view separator, std::int64_t max_s
 void split_lines(std::string_view text, bool keep_ends, const PartFunction& add_part);
 // The parts of short texts, all at once.
 std::vector<std::string_view> split(std::string_view text, std::string_view separator);
+
+// The first occurrence of `part` at or after `offset`, and the last one; npos if there is none.
+// Finding takes time linear in both lengths. Finding from the right does not for long parts, so
+// those are refused: REQUIRES: part.size() <= kMaxPartFromRight.
+std::size_t find_first(std::string_view text, std::string_view part, std::size_t offset = 0);
+std::size_t find_last(std::string_view text, std::string_view part);
+inline constexpr std::size_t kMaxPartFromRight = 64;
 
 // str.count: how often `part` occurs, without overlap.
 std::size_t count_occurrences(std::string_view text, std::string_view part);

@@ -249,6 +249,14 @@ const std::vector<std::string>& hostile_templates() {
       "{% set s = 'a' * 10000000 %}{% for i in range(1000000) %}{{ s == s ~ '' }}{% endfor %}",
       "{% set s = 'a ' * 8000000 %}{{ s.split() | length }}",
       "{% set s = 'a,' * 8000000 %}{{ s.split(',') | length }}",
+      "{% set s = 'a' * 4000000 %}{% for i in range(100000) %}{{ s.find('a' * 2000000 ~ 'b') }}"
+      "{% endfor %}",
+      "{% set s = 'a' * 4000000 %}{% for i in range(100000) %}{{ s.rfind('b' ~ 'a' * 60) }}"
+      "{% endfor %}",
+      "{% set s = 'a' * 4000000 %}{% for i in range(100000) %}{{ s.strip(s ~ 'b') }}{% endfor %}",
+      "{% set s = 'a' * 4000000 %}{% for i in range(100000) %}{{ s.isalpha() }}{% endfor %}",
+      "{% set s = ['a' * 4000000] * 10000 %}{{ s|sort|length }}{{ s|map('upper')|list|length }}"
+      "{{ s|select('lower')|list|length }}",
       "{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}",
       "{% for i in range(100000) %}{% macro f() %}{% endmacro %}{{ range(1000)|list }}{% endfor %}",
       "{% for i in range(100000) %}{{ range(100000)|sort|unique|list|length }}{% endfor %}",
