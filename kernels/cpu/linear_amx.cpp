@@ -21,9 +21,9 @@ constexpr std::int64_t kTileElements = kTileRows * kTileDepth;
 constexpr std::int64_t kBlockRows = 2 * kTileRows;    // rows of one register block
 constexpr std::int64_t kCStride = 2 * kPanelColumns;  // columns of one register block
 constexpr std::int64_t kDepthBlockTiles = 8;          // 256 elements: 16 KiB of two panels
-constexpr std::int64_t kRowBlock = 512;               // rows whose sums wait in scratch
+constexpr std::int64_t kMaxRowBlock = 512;            // rows whose sums wait in scratch
 constexpr std::size_t kScratchBytes =
-    static_cast<std::size_t>(kRowBlock * kCStride) * sizeof(float);
+    static_cast<std::size_t>(kMaxRowBlock * kCStride) * sizeof(float);
 
 std::int64_t tile_rows(std::int64_t num_rows) {
   return (num_rows + kTileRows - 1) / kTileRows;
@@ -171,6 +171,17 @@ struct PanelRun {
   }
 };
 
+// Asks for the lines of the output that `rows` rows are about to write.
+void fetch_output(const PanelRun& run, std::int64_t row, std::int64_t rows) {
+  const bool is_silu = run.args.epilogue == LinearEpilogue::kSiluMul;
+  const std::int64_t lines = is_silu ? 1 : run.num_panels;
+  const std::int64_t column = run.panel / (is_silu ? 2 : 1) * kPanelColumns;
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    const float* out = run.args.out + r * run.args.out_stride + column;
+    for (std::int64_t i = 0; i < lines; ++i) __builtin_prefetch(out + i * kPanelColumns, 1, 3);
+  }
+}
+
 void finish(const PanelRun& run, const float* c, std::int64_t row, std::int64_t rows) {
   finish_tile(run.args, c, kCStride, row, rows, run.panel, run.num_panels);
 }
@@ -229,16 +240,25 @@ void run_blocks(const PanelRun& run, BlockArgs block) {
         fetch_weights(next_w, block.w_stride, run.num_panels, kDepthBlockTiles, pass,
                       num_passes - 1);
       }
+      if (is_last) fetch_output(run, row, rows);
       multiply(block, rows > kTileRows, run.num_panels == 2);
       if (is_last) finish(run, block.c, row, rows);
     }
   }
 }
 
+// Rows whose activations fit in L2 beside the rest, so that all panels can pass over them.
+std::int64_t row_block(std::int64_t depth) {
+  constexpr std::int64_t kActivationBytes = std::int64_t{1} << 20;
+  const std::int64_t rows = kActivationBytes / (depth * 2) / kBlockRows * kBlockRows;
+  return rows < 2 * kBlockRows ? 2 * kBlockRows : (rows < kMaxRowBlock ? rows : kMaxRowBlock);
+}
+
 void run(const LinearArgs& args, const LinearRange& range, void* scratch) {
   const AmxTiles tiles;
-  for (std::int64_t row = range.row_begin; row < range.row_end; row += kRowBlock) {
-    const std::int64_t row_end = row + kRowBlock < range.row_end ? row + kRowBlock : range.row_end;
+  const std::int64_t max_rows = row_block(args.depth);
+  for (std::int64_t row = range.row_begin; row < range.row_end; row += max_rows) {
+    const std::int64_t row_end = row + max_rows < range.row_end ? row + max_rows : range.row_end;
     for (std::int64_t panel = range.panel_begin; panel < range.panel_end; panel += 2) {
       const std::int64_t num_panels = range.panel_end - panel < 2 ? 1 : 2;
       const PanelRun panels = {.args = args,
