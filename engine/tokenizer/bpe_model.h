@@ -1,6 +1,6 @@
 // Byte pair encoding of one piece of text. Its first symbols are bytes or characters.
-// Source: huggingface/tokenizers, models/bpe/{model,word}.rs; Sennrich et al. 2016, arXiv
-// 1508.07909.
+// Source: Sennrich et al. 2016, arXiv 1508.07909; huggingface/tokenizers, models/bpe/model.rs and
+// word.rs.
 #pragma once
 
 #include <array>

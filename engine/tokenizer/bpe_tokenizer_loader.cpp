@@ -13,12 +13,12 @@
 #include "engine/tokenizer/bpe_tokenizer.h"
 #include "engine/tokenizer/byte_level.h"
 #include "engine/tokenizer/sentencepiece_spelling.h"
+#include "engine/tokenizer/token_table.h"
 #include "engine/tokenizer/tokenizer_json.h"
 
 namespace llmrun {
 namespace {
 
-constexpr std::int64_t kMaxTokenId = 1 << 24;
 constexpr std::size_t kMaxAddedTokenBytes = 4096;  // matching takes text bytes times token bytes
 
 StringIndex index_vocabulary(const TokenizerJson& json) {

@@ -10,6 +10,9 @@
 
 namespace llmrun {
 
+// Files with larger ids are refused: tables are indexed by id.
+inline constexpr std::int64_t kMaxTokenId = 1 << 24;
+
 struct Token {
   std::string text;      // as the vocabulary spells it
   std::string bytes;     // what it adds to decoded text

@@ -8,13 +8,13 @@
 #include "engine/core/error.h"
 #include "engine/core/file.h"
 #include "engine/core/json.h"
+#include "engine/tokenizer/token_table.h"
 #include "engine/tokenizer/tokenizer_json.h"
 
 namespace llmrun {
 namespace {
 
 constexpr std::uint64_t kMaxConfigBytes = 64 << 20;
-constexpr std::int64_t kMaxTokenId = 1 << 24;
 
 // The file's JSON; null when there is no such file.
 nlohmann::json load_json(const std::filesystem::path& path) {

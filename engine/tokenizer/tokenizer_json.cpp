@@ -7,11 +7,10 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/json_tree_builder.h"
+#include "engine/tokenizer/token_table.h"
 
 namespace llmrun {
 namespace {
-
-constexpr std::int64_t kMaxTokenId = 1 << 24;
 
 // Takes model.vocab and model.merges for itself; everything else becomes a tree.
 class TokenizerJsonHandler final : public JsonHandler {
