@@ -19,7 +19,7 @@ constexpr std::size_t kBytesPerString = 64;
 
 RenderBudget::RenderBudget(const RenderLimits& limits)
     : limits_(limits),
-      next_check_(std::min(kStepsBetweenChecks, limits.steps)),
+      next_check_(std::min(kStepsBetweenChecks, limits.steps + 1)),
       deadline_(std::chrono::steady_clock::now() +
                 std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                     std::chrono::duration<double>(limits.seconds))) {}
@@ -31,7 +31,7 @@ void RenderBudget::check_steps() {
   if (std::chrono::steady_clock::now() > deadline_) {
     throw RenderError(fmt::format("the template takes longer than {} s", limits_.seconds));
   }
-  next_check_ = steps_ + kStepsBetweenChecks;
+  next_check_ = std::min(steps_ + kStepsBetweenChecks, limits_.steps + 1);
 }
 
 void RenderBudget::charge_loop_iteration() {

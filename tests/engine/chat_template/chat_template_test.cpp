@@ -320,6 +320,7 @@ TEST_CASE("hostile templates end in an error, on the small stack of a server's t
   options.limits.steps /= 10;
   options.limits.loop_iterations /= 10;
   options.limits.allocated_bytes /= 10;
+  options.limits.seconds = 0.3;
   const auto render_all = [&] {
     for (const std::string& source : sources) {
       try {
@@ -349,6 +350,33 @@ TEST_CASE("hostile templates end in an error, on the small stack of a server's t
   pthread_join(thread, nullptr);
   pthread_attr_destroy(&attributes);
   CHECK(num_errors == sources.size());
+}
+
+TEST_CASE("every limit says which one it is") {
+  const auto limited = [](const std::string& source, const jinja::RenderLimits& limits) {
+    ChatTemplateOptions options;
+    options.limits = limits;
+    try {
+      return ChatTemplate::parse(source, "test").render(nlohmann::ordered_json::array(), options);
+    } catch (const ChatTemplateError& error) {
+      return std::string(error.what());
+    }
+  };
+  const std::string loop = "{% for i in range(100) %}{{ 'abc' ~ i }}{% endfor %}";
+  const std::string macro =
+      "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3) }}";
+  CHECK(limited(loop, {}).size() == 490);
+  CHECK(limited(loop, {.steps = 50}).ends_with("takes more than 50 steps"));
+  CHECK(limited(loop, {.loop_iterations = 50}).ends_with("loops run more than 50 times"));
+  CHECK(limited(loop, {.output_bytes = 50}).ends_with("prints more than 50 bytes"));
+  CHECK(limited(loop, {.string_bytes = 4}).ends_with("makes a string of 5 bytes, more than 4"));
+  CHECK(limited(loop, {.allocated_bytes = 4000}).ends_with("more than 4000 bytes of values"));
+  CHECK(limited(loop, {.range_length = 99}).ends_with("range() makes 100 items, more than 99"));
+  CHECK(limited(macro, {.call_depth = 4}) == "");
+  CHECK(limited(macro, {.call_depth = 3}).ends_with("'f' is called deeper than 3 levels"));
+  CHECK(limited(macro, {.evaluation_depth = 9}).ends_with("values deeper than 9 levels"));
+  CHECK(limited("{% for i in range(100000) %}{% endfor %}", {.seconds = 0})
+            .ends_with("takes longer than 0 s"));
 }
 
 TEST_CASE("one template renders on several threads") {
