@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes engine/tokenizer/unicode_ranges.cpp: where Hugging Face's Unicode is another than ours.
 
-    python3 scripts/make_unicode_ranges.py
+    python3 scripts/make_unicode_ranges.py && clang-format -i engine/tokenizer/unicode_ranges.cpp
 
 Asks the tokenizers package which code points it takes for letters, digits, ... and which combining marks
 its NFC knows. Needs: tokenizers, and a Python with Unicode 14 data (3.11), the version of PCRE2 10.42.
