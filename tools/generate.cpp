@@ -325,8 +325,13 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
     reader.check_unchanged();
     started.finished.check_all_claimed();
     check_every_row_answered(reader.num_rows(), result.num_rows_done + result.num_rows_skipped);
+    // A run that was stopped or whose errors were retried has left rows out of their order.
+    if (output_order(options) == OutputOrder::kInput && started.finished.size() > 0) {
+      sort_output(options.output);
+    }
   }
-  return result.num_rows_failed > 0 ? 1 : 0;
+  const auto num_failed_earlier = static_cast<std::int64_t>(started.finished.num_failed());
+  return result.num_rows_failed + num_failed_earlier > 0 ? 1 : 0;
 }
 
 }  // namespace llmrun

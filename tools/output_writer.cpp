@@ -85,6 +85,7 @@ void OutputWriter::close() {
     work_.notify_one();
   }
   thread_.join();
+  file_.reset();
   const std::lock_guard lock(mutex_);
   throw_if_failed();
 }

@@ -70,8 +70,8 @@ class OutputWriter {
   void write(std::int64_t index, std::string record);
   // Row `index` has its record in the output already, or gets none.
   void skip(std::int64_t index);
-  // Writes and syncs everything, and ends. Records that still wait for a row that was never handed
-  // in are written in order behind the others.
+  // Writes and syncs everything, ends, and lets go of the file. Records that still wait for a row
+  // that was never handed in are written in order behind the others.
   void close();
 
   // The reader of standard output has gone: what is written is dropped. Not an error.

@@ -280,6 +280,8 @@ TEST_CASE("a real file") {
   OutputWriter writer(open_output({.path = path}), {});
   CHECK(write_records(writer, 1000) == "");
   CHECK(read_text_file(path) == lines(0, 1000));
+  // Closed, it is no longer locked.
+  CHECK(open_output({.path = path, .existing = ExistingOutput::kResume})->size() > 0);
 }
 
 TEST_CASE("names of options") {
