@@ -58,6 +58,7 @@ inline std::vector<nlohmann::json> parse_lines(const std::string& text) {
 // What may not depend on how, when or in how many pieces the rows were run.
 inline std::string lasting_part(nlohmann::json record) {
   record.erase("timings");
+  if (record.contains("error") && record["error"].is_object()) record["error"].erase("file");
   if (record.contains("usage")) record["usage"].erase("cached_tokens");
   return record.dump();
 }
