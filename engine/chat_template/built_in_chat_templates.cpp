@@ -41,7 +41,8 @@ constexpr std::string_view kVicuna = R"jinja({%- if messages and messages[0]['ro
 {%- set turns = messages[1:] %}
 {%- else %}
 {%- set system = "A chat between a curious user and an artificial intelligence assistant. "
-                 "The assistant gives helpful, detailed, and polite answers to the user's questions." %}
+                 "The assistant gives helpful, detailed, and polite answers "
+                 "to the user's questions." %}
 {%- set turns = messages %}
 {%- endif %}
 {{- (bos_token or '') + system + ' ' }}
