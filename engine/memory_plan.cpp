@@ -20,22 +20,38 @@ std::int64_t blocks_for(std::int64_t num_tokens, std::int32_t block_size) {
   return (num_tokens + block_size - 1) / block_size;
 }
 
+// The longest context of which one sequence fits into `pool` bytes, next to the reserved block.
+std::int64_t longest_context(const MemoryPlanInputs& in, std::size_t pool) {
+  const std::int64_t num_tokens = static_cast<std::int64_t>(pool) / in.bytes_per_token;
+  // Of a contiguous cache every block, the reserved one too, is as long as a context.
+  if (in.block_size >= in.max_model_len) return num_tokens / 2;
+  return std::max<std::int64_t>(num_tokens / in.block_size - 1, 0) * in.block_size;
+}
+
 [[noreturn]] void does_not_fit(const MemoryPlanInputs& in, std::size_t share, std::size_t pool,
                                std::size_t needed) {
-  throw Error(
-      ErrorKind::kMemory,
-      fmt::format(
-          "one sequence of --max-model-len {} needs {:.1f} MiB of KV cache, but {:.1f} MiB are "
-          "left: "
-          "of {:.0f} MiB on the device ({:.0f} free), --memory-utilization {:.2f} allows {:.0f}; "
-          "weights "
-          "take {:.0f}, activations {:.0f}, the reserve {:.0f}. Lower --max-model-len to {} or "
-          "less, lower "
-          "--max-num-batched-tokens, or raise --memory-utilization",
-          in.max_model_len, mib(needed), mib(pool), mib(in.total_bytes), mib(in.free_bytes),
-          in.memory_utilization, mib(share), mib(in.weight_bytes), mib(in.activation_bytes),
-          mib(in.reserve_bytes),
-          in.bytes_per_token > 0 ? static_cast<std::int64_t>(pool) / in.bytes_per_token : 0));
+  std::string message = fmt::format(
+      "one sequence of --max-model-len {} needs {:.1f} MiB of KV cache, the reserved block "
+      "included, but ",
+      in.max_model_len, mib(needed));
+  if (in.kv_cache_memory_bytes > 0) {
+    message += fmt::format("--kv-cache-memory-bytes gives {:.1f} MiB", mib(pool));
+  } else {
+    message += fmt::format(
+        "{:.1f} MiB are left: of {:.0f} MiB on the device ({:.0f} free), --memory-utilization "
+        "{:.2f} allows {:.0f}; weights take {:.0f}, activations {:.0f}, the reserve {:.0f}",
+        mib(pool), mib(in.total_bytes), mib(in.free_bytes), in.memory_utilization, mib(share),
+        mib(in.weight_bytes), mib(in.activation_bytes), mib(in.reserve_bytes));
+  }
+  if (const std::int64_t length = longest_context(in, pool); length > 1) {
+    message += fmt::format(". Lower --max-model-len to {} or less, or ", length);
+  } else {
+    message += ". ";
+  }
+  message += in.kv_cache_memory_bytes > 0
+                 ? "raise --kv-cache-memory-bytes"
+                 : "lower --max-num-batched-tokens, or raise --memory-utilization";
+  throw Error(ErrorKind::kMemory, message);
 }
 
 }  // namespace
