@@ -12,7 +12,8 @@
 namespace llmrun {
 namespace {
 
-constexpr std::uint32_t kShutDown = 1;  // epochs of loops are even
+constexpr std::uint32_t kShutDown = 1;                 // epochs of loops are even
+constexpr std::uint32_t kNothingToClaim = 0xffffffff;  // a task number that no loop has
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -59,9 +60,14 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::run(std::int64_t num_tasks, void* function, TaskFunction call) {
   LLMRUN_CHECK(num_tasks <= std::numeric_limits<std::int32_t>::max());
   const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 2;
-  function_.store(function, std::memory_order_relaxed);
-  call_.store(call, std::memory_order_relaxed);
-  num_tasks_.store(static_cast<std::uint32_t>(num_tasks), std::memory_order_relaxed);
+  // A thread that is late for the last loop may be about to claim a task of it. It must not get one
+  // that only exists because num_tasks_ has grown, so first of all nothing can be claimed any more;
+  // who sees one of the new values below sees that too.
+  claim_.store(static_cast<std::uint64_t>(epoch) << 32 | kNothingToClaim,
+               std::memory_order_relaxed);
+  function_.store(function, std::memory_order_release);
+  call_.store(call, std::memory_order_release);
+  num_tasks_.store(static_cast<std::uint32_t>(num_tasks), std::memory_order_release);
   num_done_.store(0, std::memory_order_relaxed);
   claim_.store(static_cast<std::uint64_t>(epoch) << 32, std::memory_order_release);
   epoch_.store(epoch, std::memory_order_release);
@@ -94,9 +100,9 @@ void ThreadPool::run_tasks(std::uint32_t epoch, std::int32_t thread) {
   while (true) {
     // What is read here belongs to `epoch` if the exchange below succeeds: this loop cannot have
     // ended before the task it claims is done.
-    num_tasks = num_tasks_.load(std::memory_order_relaxed);
-    void* function = function_.load(std::memory_order_relaxed);
-    const TaskFunction call = call_.load(std::memory_order_relaxed);
+    num_tasks = num_tasks_.load(std::memory_order_acquire);
+    void* function = function_.load(std::memory_order_acquire);
+    const TaskFunction call = call_.load(std::memory_order_acquire);
     const auto task = static_cast<std::uint32_t>(claim);
     if (claim >> 32 != epoch || task >= num_tasks) break;
     if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,

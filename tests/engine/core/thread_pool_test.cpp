@@ -94,6 +94,23 @@ TEST_CASE("threads that fell asleep wake up") {
   CHECK(runs == 80);
 }
 
+// A thread that is late for a short loop must not take a task of the longer one that follows.
+TEST_CASE("a longer loop after a shorter one runs each task once") {
+  ThreadPool pool({.num_threads = 4});
+  std::vector<std::atomic<std::int32_t>> runs(64);
+  bool each_once = true;
+  for (int round = 0; round < 100000; ++round) {
+    pool.parallel_for(2, [&](std::int64_t, std::int32_t) {});
+    pool.parallel_for(64, [&](std::int64_t task, std::int32_t) {
+      runs[static_cast<std::size_t>(task)].fetch_add(1, std::memory_order_relaxed);
+    });
+    for (std::atomic<std::int32_t>& count : runs) {
+      each_once = each_once && count.exchange(0, std::memory_order_relaxed) == 1;
+    }
+  }
+  CHECK(each_once);
+}
+
 TEST_CASE("many more threads than processors still finish") {
   ThreadPool pool({.num_threads = 32});
   std::atomic<std::int64_t> runs{0};
