@@ -15,7 +15,7 @@ GenerateRun::GenerateRun(LlmEngine& engine, const PromptProcessor& prompts, Requ
 
 void GenerateRun::run() {
   while (true) {
-    if (check_stop()) break;
+    if (check_stop() || writer_.reader_gone()) break;
     if (!draining_) admit();
     write_finished();  // requests that were refused at once
     if (!engine_.has_unfinished()) {
@@ -25,7 +25,6 @@ void GenerateRun::run() {
     engine_.step();
     write_finished();
     if (options_.on_progress) options_.on_progress(progress());
-    if (writer_.reader_gone()) break;
   }
   if (engine_.has_unfinished()) {
     engine_.abort_all();
@@ -57,6 +56,7 @@ void GenerateRun::admit() {
     } else {
       start(std::move(item));
     }
+    if (writer_.reader_gone()) return;  // an endless input of bad rows would never end
   }
 }
 

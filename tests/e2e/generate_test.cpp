@@ -214,6 +214,17 @@ TEST_CASE("exit codes tell what was wrong, and one line on standard error says i
   CHECK(run_generate({prompts}).exit_code == 0);
 }
 
+TEST_CASE("a run ends when nobody reads its answers any more") {
+  for (const char* line : {"y", "{\\\"prompt_token_ids\\\":[1,5],\\\"max_tokens\\\":2}"}) {
+    const std::string pipeline =
+        fmt::format("yes \"{}\" | {}/llmrun generate - -q --format jsonl --model {}model | head -1",
+                    line, LLMRUN_BINARY_DIR, kDemo);
+    const RunResult result = run_command({"/usr/bin/timeout", "60", "/bin/sh", "-c", pipeline});
+    CHECK(result.exit_code == 0);
+    CHECK(parse_lines(result.out).size() == 1);
+  }
+}
+
 TEST_CASE("an existing output is never overwritten by mistake, nor the input") {
   const TemporaryFolder folder;
   const std::string prompts =

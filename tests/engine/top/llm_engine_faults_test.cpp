@@ -161,6 +161,30 @@ TEST_CASE("an aborted sample has the tokens it got, and its siblings theirs") {
   }
 }
 
+// R34: what an unfinished prompt published is right, also when nobody finishes it.
+TEST_CASE("a prompt aborted between two chunks leaves nothing wrong in the prefix cache") {
+  EngineRequest request = make_request(make_prompt(1, 40), 8);
+  request.params.logprobs = 2;
+  TestEngine whole({.prefix_caching = false});
+  const std::string expected = describe(whole.run(request));
+  for (const std::int32_t budget : {1, 2, 3, 5, 7, 11}) {
+    for (int num_steps = 1; num_steps * budget < 40; ++num_steps) {
+      CAPTURE(budget);
+      CAPTURE(num_steps);
+      TestEngine engine({.block_size = 4,
+                         .max_num_seqs = 1,
+                         .max_num_batched_tokens = budget,
+                         .steps_ahead = num_steps % 2});
+      const RequestId id = engine->add_request(request);
+      for (int i = 0; i < num_steps; ++i) engine.step();
+      engine->abort(id);
+      engine.step_until_idle();
+      engine->take_outputs();
+      CHECK(describe(engine.run(request)) == expected);
+    }
+  }
+}
+
 TEST_CASE("abort_all, then the engine serves on") {
   const std::vector<EngineRequest> requests = make_mixed_requests(28);
   std::vector<std::string> expected;
