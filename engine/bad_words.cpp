@@ -5,7 +5,8 @@
 
 namespace llmrun {
 
-BadWords::BadWords(std::span<const std::string> words, const Tokenizer& tokenizer) {
+BadWords::BadWords(std::span<const std::string> words, const Tokenizer& tokenizer,
+                   std::int64_t vocab_size) {
   for (const std::string& word : words) {
     const std::size_t begin = word.find_first_not_of(" \t\n\v\f\r");
     if (begin == word.npos) continue;  // nothing but space
@@ -16,8 +17,14 @@ BadWords::BadWords(std::span<const std::string> words, const Tokenizer& tokenize
     // Of another length, the space is a token of its own and the word's tokens are the same.
     const bool is_other_spelling =
         after_space.size() == at_start.size() && after_space.front() != at_start.front();
-    sequences_.push_back(at_start);
-    if (is_other_spelling) sequences_.push_back(after_space);
+    add(at_start, vocab_size);
+    if (is_other_spelling) add(after_space, vocab_size);
+  }
+}
+
+void BadWords::add(const std::vector<TokenId>& sequence, std::int64_t vocab_size) {
+  if (*std::max_element(sequence.begin(), sequence.end()) < vocab_size) {
+    sequences_.push_back(sequence);
   }
 }
 

@@ -134,8 +134,14 @@ std::optional<ChatTemplate> make_chat_template(const ModelLocation& location,
   return load_chat_template(location.folder, choice);
 }
 
+// Ids that both the model and the tokenizer know.
+std::int64_t known_vocab_size(const ModelConfig& model, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return model.vocab_size;
+  return std::min(model.vocab_size, tokenizer->vocab_size());
+}
+
 // Ids that end a sequence: those of generation_config.json, else of config.json, and the
-// tokenizer's.
+// tokenizer's. Of ids that cannot be generated none.
 std::vector<TokenId> eos_token_ids(const ModelConfig& model, const GenerationDefaults& defaults,
                                    const Tokenizer* tokenizer) {
   std::vector<TokenId> ids =
@@ -145,6 +151,8 @@ std::vector<TokenId> eos_token_ids(const ModelConfig& model, const GenerationDef
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  const std::int64_t vocab_size = known_vocab_size(model, tokenizer);
+  std::erase_if(ids, [&](TokenId id) { return id >= vocab_size; });
   return ids;
 }
 
@@ -223,10 +231,7 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
   description.model_fingerprint = loaded.fingerprint;
 
   const EngineConfig& config = description.config;
-  std::int64_t vocab_size = prepared.model.vocab_size;
-  if (prepared.tokenizer != nullptr) {
-    vocab_size = std::min<std::int64_t>(vocab_size, prepared.tokenizer->vocab_size());
-  }
+  const std::int64_t vocab_size = known_vocab_size(prepared.model, prepared.tokenizer.get());
   LlmEngine::Parts parts;
   parts.backend = std::move(prepared.backend);
   parts.model = std::move(loaded.model);

@@ -60,7 +60,9 @@ RequestId LlmEngine::add_request(EngineRequest request) {
                                         options_.eos_token_ids.begin(),
                                         options_.eos_token_ids.end());
   }
-  if (!params.bad_words.empty()) state->bad_words.emplace(params.bad_words, *parts_.tokenizer);
+  if (!params.bad_words.empty()) {
+    state->bad_words.emplace(params.bad_words, *parts_.tokenizer, options_.vocab_size);
+  }
   if (params.prompt_logprobs) {
     state->prompt_logprobs.resize(state->prompt_token_ids.size());
   }

@@ -107,6 +107,26 @@ TEST_CASE("a known shape runs without files, on token ids") {
   CHECK(created.engine->take_outputs().at(0).outputs.at(0).token_ids.size() == 4);
 }
 
+TEST_CASE("a tokenizer that knows more tokens than the model") {
+  EngineConfig config = make_config();
+  config.tokenizer = config.model;  // 2048 tokens
+  config.model = LLMRUN_SOURCE_DIR "/tests/data/models/llama_gqa";
+  CreatedEngine created = create_engine(config, "none");
+  CHECK(created.engine->options().vocab_size == 263);
+  EngineRequest request{.prompt_token_ids = {1, 2, 3}, .params = {}};
+  request.params.max_tokens = 9;
+  request.params.min_tokens = 9;
+  request.params.bad_words = {"apples", "Noah", "\n"};
+  created.engine->add_request(request);
+  request.prompt_token_ids = created.prompts->from_text("Question: apples").token_ids;
+  created.engine->add_request(request);
+  while (created.engine->has_unfinished()) created.engine->step();
+  for (const RequestOutput& output : created.engine->take_outputs()) {
+    if (output.id == 1) CHECK(output.outputs.at(0).token_ids.size() == 9);
+    if (output.id == 2) CHECK(output.error.code == "bad_token_id");
+  }
+}
+
 TEST_CASE("messages go through the template, which brings its own special tokens") {
   const CreatedEngine created = create_engine(make_config(), "auto");
   const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", "Hi"}}};
