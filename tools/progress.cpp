@@ -135,7 +135,7 @@ std::string progress_bar(const ProgressSnapshot& snapshot, const ProgressRates& 
   while (parts.size() > 1 && width_of(join(parts, separator)) + reserved > width) {
     parts.erase(std::max_element(parts.begin(), parts.end(), by_rank));
   }
-  const std::string text = join(parts, separator);
+  std::string text = join(parts, separator);
   const std::size_t text_width = width_of(text);
   if (text_width > width) return text.substr(0, width);  // one part, of ASCII
   if (!share || text_width + kMinCells + 1 > width) return text;
