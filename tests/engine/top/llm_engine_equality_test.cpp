@@ -179,6 +179,31 @@ TEST_CASE("twice in one engine") {
   CHECK(engine.find_leak() == std::nullopt);
 }
 
+// bfloat16 weights on every instruction set of this machine, with --deterministic.
+TEST_CASE("bfloat16") {
+  const std::vector<EngineRequest> requests = make_mixed_requests(28);
+  for (const CpuIsa isa : supported_cpu_isas()) {
+    CAPTURE(to_string(isa));
+    TestEngineOptions options{.max_num_seqs = 1,
+                              .max_num_batched_tokens = 200,
+                              .prefix_caching = false,
+                              .isa = isa,
+                              .dtype = "bfloat16",
+                              .deterministic = true};
+    TestEngine alone(options);
+    std::vector<std::string> expected;
+    for (const EngineRequest& request : requests) expected.push_back(describe(alone.run(request)));
+    CHECK(expected[0] != expected_outputs()[0]);  // another number format
+    options.max_num_seqs = 8;
+    options.max_num_batched_tokens = 33;
+    options.prefix_caching = true;
+    options.steps_ahead = 1;
+    options.num_threads = 2;
+    TestEngine together(options);
+    check_equal(describe(together.run(requests)), expected);
+  }
+}
+
 // Log-probabilities of two instruction sets differ by rounding only, as long as they choose the
 // same tokens.
 TEST_CASE("instruction sets") {

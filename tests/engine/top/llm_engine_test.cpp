@@ -334,6 +334,49 @@ TEST_CASE("beam search is the plain one") {
   }
 }
 
+// --- counters and clocks ---
+
+TEST_CASE("times follow each other, and counters add up") {
+  for (const std::int32_t steps_ahead : {0, 1}) {
+    TestEngine engine({.max_num_seqs = 4, .steps_ahead = steps_ahead});
+    const std::vector<EngineRequest> requests = make_mixed_requests(28);
+    std::int64_t num_prompt_tokens = 0;
+    std::int64_t num_output_tokens = 0;
+    const std::vector<RequestOutput> outputs = engine.run(requests);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const RequestTimings& timings = outputs[i].timings;
+      CHECK(timings.arrived <= timings.first_scheduled);
+      CHECK(timings.first_scheduled < timings.first_token);
+      CHECK(timings.first_token <= timings.finished);
+      CHECK(timings.finished <= engine->now());
+      num_prompt_tokens += std::ssize(requests[i].prompt_token_ids);
+      num_output_tokens += outputs[i].num_output_tokens;
+      if (requests[i].params.use_beam_search) continue;
+      std::int64_t num_returned = 0;
+      for (const CompletionOutput& output : outputs[i].outputs) {
+        num_returned += std::ssize(output.token_ids);
+      }
+      if (requests[i].params.best_of) {
+        CHECK(outputs[i].num_output_tokens > num_returned);
+      } else {
+        CHECK(outputs[i].num_output_tokens == num_returned);
+      }
+    }
+    const EngineStats stats = engine->stats();
+    CHECK(stats.num_requests_finished == 28);
+    CHECK(stats.num_requests_failed == 0);
+    CHECK(stats.num_prompt_tokens == num_prompt_tokens);
+    CHECK(stats.num_output_tokens >= num_output_tokens);  // beams that were given up count too
+    CHECK(stats.num_sequences_running == 0);
+    CHECK(stats.num_sequences_waiting == 0);
+    CHECK(stats.kv_blocks_used == 0);
+    CHECK(stats.kv_blocks_peak > 0);
+    CHECK(stats.kv_blocks_peak <= stats.kv_blocks_total);
+    CHECK(stats.num_padding_tokens == 0);
+    CHECK((stats.num_wasted_tokens > 0) == (steps_ahead == 1));
+  }
+}
+
 // --- how sequences end, and what may be chosen ---
 
 TEST_CASE("allowed, biased and banned tokens") {

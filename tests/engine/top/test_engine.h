@@ -48,6 +48,8 @@ struct TestEngineOptions {
   bool chunked_prefill = true;
   bool late_backend = false;
   std::optional<CpuIsa> isa = std::nullopt;
+  std::string dtype = "float32";  // of the weights; the KV cache is float32
+  bool deterministic = false;
   std::uint64_t seed = 7;
 };
 
@@ -58,13 +60,14 @@ class TestEngine {
     CpuBackendOptions cpu;
     cpu.num_threads = options.num_threads;
     cpu.isa = options.isa;
+    cpu.deterministic = options.deterministic;
     parts.backend = make_cpu_backend(cpu);
     if (options.late_backend) {
       parts.backend = std::make_unique<LateBackend>(std::move(parts.backend));
     }
-    parts.model =
-        load_model(find_model(options.folder.string(), {}), *parts.backend, {.dtype = "float32"})
-            .model;
+    parts.model = load_model(find_model(options.folder.string(), {}), *parts.backend,
+                             {.dtype = options.dtype})
+                      .model;
     const std::int64_t vocab_size = parts.model->config().vocab_size;
     parts.runner = std::make_unique<ModelRunner>(
         *parts.backend, *parts.model,
