@@ -229,7 +229,8 @@ TEST_CASE("log-probabilities are kept for each token, and added up") {
 }
 
 TEST_CASE("the end is the end") {
-  OutputProcessor processor(&tokenizer(), SamplingParams(), kEos, 0, 100);
+  const SamplingParams params;  // outlives the processor
+  OutputProcessor processor(&tokenizer(), params, kEos, 0, 100);
   CHECK_THROWS_AS(processor.take(), Error);
   CHECK(processor.append(sampled(0)) == FinishReason::kStop);
   CHECK_THROWS_AS(processor.append(sampled(2)), Error);
