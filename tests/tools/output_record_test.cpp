@@ -181,6 +181,16 @@ TEST_CASE("completion envelope") {
         "\"top_logprobs\":[{\"t7\":-0.1,\"t9\":-2.5},{\"t9\":-0.25,\"\uFFFD\":-3.0}]}");
 }
 
+TEST_CASE("text offsets count characters, not bytes") {
+  InputItem item = make_item();
+  item.envelope = Envelope::kCompletions;
+  item.sampling.logprobs = 0;
+  RequestOutput output = make_output();
+  output.outputs[0].logprobs.push_back({7, -1.0F, 1, {}});
+  const Json record = parse(make_formatter().format(item, output));
+  CHECK(record["response"]["body"]["choices"][0]["logprobs"]["text_offset"] == Json({0, 2, 3}));
+}
+
 TEST_CASE("errors in an envelope") {
   InputItem item = make_item();
   item.envelope = Envelope::kChatCompletions;
