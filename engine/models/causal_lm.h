@@ -30,14 +30,19 @@ class CausalLm {
   virtual void allocate_workspace(Backend& backend, std::int64_t max_tokens,
                                   std::int64_t max_logits_rows) = 0;
 
-  // Runs the layers and stores the step's keys and values. `layers` has one cache per layer.
-  // Returns the hidden states after the final norm of the rows batch.logits_indices: [R, H], valid
-  // until the next forward(). Allocates nothing, and no decision depends on device data.
+  // Runs the layers and stores the step's keys and values. `layers` has one cache per layer. Leaves
+  // the hidden states after the final norm of the rows batch.logits_indices in hidden_states().
+  // Allocates nothing, and no decision depends on device data, so that a backend may record what is
+  // queued here and replay it without calling this.
   // REQUIRES: allocate_workspace() for this batch or a larger one.
-  virtual Tensor forward(Backend& backend, const ForwardBatch& batch,
-                         std::span<const KvCacheView> layers) = 0;
+  virtual void forward(Backend& backend, const ForwardBatch& batch,
+                       std::span<const KvCacheView> layers) = 0;
 
-  // logits [r, V] f32 from rows of forward()'s result [r, H].
+  // Where forward() leaves its first `num_rows` rows: [num_rows, H], valid until the next
+  // forward(). The place does not change after allocate_workspace().
+  virtual Tensor hidden_states(std::int64_t num_rows) const = 0;
+
+  // logits [r, V] f32 from rows of hidden_states() [r, H].
   virtual void compute_logits(Backend& backend, Tensor logits, Tensor hidden) = 0;
 };
 

@@ -109,8 +109,12 @@ void PreNormDecoder::allocate_workspace(Backend& backend, std::int64_t max_token
   workspace_.logits_rows = backend.allocate_tensor(dtype, {max_logits_rows, config_.hidden_size});
 }
 
-Tensor PreNormDecoder::forward(Backend& backend, const ForwardBatch& batch,
-                               std::span<const KvCacheView> layers) {
+Tensor PreNormDecoder::hidden_states(std::int64_t num_rows) const {
+  return workspace_.logits_rows.tensor.rows(num_rows);
+}
+
+void PreNormDecoder::forward(Backend& backend, const ForwardBatch& batch,
+                             std::span<const KvCacheView> layers) {
   LLMRUN_CHECK(layers.size() == layers_.size());
   const std::int64_t num_tokens = batch.num_tokens;
   const std::int64_t num_rows = batch.num_logits_rows;
@@ -129,8 +133,8 @@ Tensor PreNormDecoder::forward(Backend& backend, const ForwardBatch& batch,
   // as soon as their keys and values are stored.
   const DecoderLayer& last = layers_.back();
   project_qkv(backend, last, layers.back(), batch);
-  const Tensor rows = view(workspace_.logits_rows, num_rows, config_.hidden_size);
-  if (num_rows == 0) return rows;
+  if (num_rows == 0) return;
+  const Tensor rows = hidden_states(num_rows);
   attend(backend, last, layers.back(), batch);
   Tensor attention = view(workspace_.narrow, num_tokens, config_.q_size());
   const Tensor attention_rows = view(workspace_.wide, num_rows, config_.q_size());  // qkv is dead
@@ -139,7 +143,6 @@ Tensor PreNormDecoder::forward(Backend& backend, const ForwardBatch& batch,
   backend.linear_add(rows, attention_rows, *last.attention_output);
   run_mlp(backend, last, rows);
   backend.rms_norm(rows, rows, final_norm_.tensor, static_cast<float>(config_.rms_norm_eps));
-  return rows;
 }
 
 // hidden [T, H] -> narrow: normed [T, H] -> wide: qkv [T, (Hq + 2 Hkv) D], rotated and stored

@@ -48,8 +48,9 @@ class PreNormDecoder final : public CausalLm {
                               std::int64_t max_logits_rows) const override;
   void allocate_workspace(Backend& backend, std::int64_t max_tokens,
                           std::int64_t max_logits_rows) override;
-  Tensor forward(Backend& backend, const ForwardBatch& batch,
-                 std::span<const KvCacheView> layers) override;
+  void forward(Backend& backend, const ForwardBatch& batch,
+               std::span<const KvCacheView> layers) override;
+  Tensor hidden_states(std::int64_t num_rows) const override;
   void compute_logits(Backend& backend, Tensor logits, Tensor hidden) override;
 
  private:

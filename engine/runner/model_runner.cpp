@@ -36,14 +36,13 @@ void ModelRunner::submit(const ScheduledBatch& batch, std::span<const SamplingPl
   build_inputs(batch, plans);
   reset_penalties(batch);
   const ForwardBatch forward_batch = backend_.upload(inputs_);
-  Tensor hidden;
-  backend_.execute(forward_batch,
-                   [&] { hidden = model_.forward(backend_, forward_batch, kv_layers_); });
+  backend_.execute(forward_batch, [&] { model_.forward(backend_, forward_batch, kv_layers_); });
 
   StepInFlight step{.num_sequences = static_cast<std::int32_t>(batch.sequences.size()),
                     .rows = std::exchange(logits_rows_, {}),
                     .tickets = {}};
   const auto num_rows = static_cast<std::int64_t>(step.rows.size());
+  const Tensor hidden = model_.hidden_states(num_rows);
   for (std::int64_t begin = 0; begin < num_rows; begin += options_.max_logits_rows) {
     const std::int64_t count = std::min<std::int64_t>(options_.max_logits_rows, num_rows - begin);
     const Tensor logits = logits_.tensor.rows(count);

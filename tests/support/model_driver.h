@@ -76,11 +76,11 @@ class ModelDriver {
       inputs.block_tables.insert(inputs.block_tables.end(), row.begin(), row.end());
     }
     const ForwardBatch batch = backend_.upload(inputs);
-    Tensor hidden;
-    backend_.execute(batch, [&] { hidden = model_.forward(backend_, batch, layers_); });
+    backend_.execute(batch, [&] { model_.forward(backend_, batch, layers_); });
     const std::int64_t num_rows = batch.num_logits_rows;
-    LLMRUN_CHECK(hidden.dim(0) == num_rows && hidden.dim(1) == model_.config().hidden_size);
     if (num_rows == 0) return {};
+    const Tensor hidden = model_.hidden_states(num_rows);
+    LLMRUN_CHECK(hidden.dim(0) == num_rows && hidden.dim(1) == model_.config().hidden_size);
     const Tensor logits = logits_.tensor.rows(num_rows);
     model_.compute_logits(backend_, logits, hidden);
     std::vector<float> flat(static_cast<std::size_t>(logits.num_elements()));

@@ -54,7 +54,7 @@ class EchoModel final : public CausalLm {
   void allocate_workspace(Backend& backend, std::int64_t, std::int64_t max_logits_rows) override {
     hidden_ = backend.allocate_tensor(DType::kF32, {max_logits_rows, 2});
   }
-  Tensor forward(Backend&, const ForwardBatch& batch, std::span<const KvCacheView>) override {
+  void forward(Backend&, const ForwardBatch& batch, std::span<const KvCacheView>) override {
     Step step{.token_ids = copy<TokenId>(batch.token_ids),
               .positions = copy<std::int32_t>(batch.positions),
               .slot_mapping = copy<std::int64_t>(batch.slot_mapping),
@@ -68,7 +68,9 @@ class EchoModel final : public CausalLm {
       hidden_.tensor.as<float>()[2 * row + 1] = static_cast<float>(step.positions[token]);
     }
     steps.push_back(std::move(step));
-    return hidden_.tensor.rows(batch.num_logits_rows);
+  }
+  Tensor hidden_states(std::int64_t num_rows) const override {
+    return hidden_.tensor.rows(num_rows);
   }
   void compute_logits(Backend&, Tensor logits, Tensor hidden) override {
     for (std::int64_t row = 0; row < hidden.dim(0); ++row) {
