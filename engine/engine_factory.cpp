@@ -163,7 +163,13 @@ struct Preparation {
   std::unique_ptr<Backend> backend;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
-  EngineDescription description;
+  ModelFootprint footprint;
+  EngineDescription description;  // but for the memory plan
+
+  MemoryPlan plan_memory() const {
+    return make_memory_plan(description.config, model, description.kv_cache_dtype, footprint,
+                            *backend);
+  }
 };
 
 Preparation prepare(const EngineConfig& requested, const std::string& chat_template) {
@@ -199,8 +205,7 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
   description.dtype = footprint.dtype.dtype;
   description.num_parameters = footprint.num_parameters;
   description.kv_cache_dtype = resolve_kv_cache_dtype(config, footprint.dtype.dtype);
-  description.memory_plan = make_memory_plan(config, prepared.model, description.kv_cache_dtype,
-                                             footprint, *prepared.backend);
+  prepared.footprint = footprint;
   return prepared;
 }
 
@@ -225,6 +230,7 @@ LoadedModel load_weights(const Preparation& prepared,
 CreatedEngine create_engine(const EngineConfig& requested, const std::string& chat_template,
                             const std::function<void(LoadProgressReport)>& progress) {
   Preparation prepared = prepare(requested, chat_template);
+  prepared.description.memory_plan = prepared.plan_memory();
   LoadedModel loaded = load_weights(prepared, progress);
   EngineDescription& description = prepared.description;
   description.notes.insert(description.notes.end(), loaded.notes.begin(), loaded.notes.end());
@@ -268,6 +274,12 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template) {
   Preparation prepared = prepare(config, chat_template);
   ModelDescription described;
+  try {
+    prepared.description.memory_plan = prepared.plan_memory();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kMemory) throw;
+    described.memory_problem = error.what();
+  }
   described.model = std::move(prepared.model);
   described.engine = std::move(prepared.description);
   described.tokenizer = prepared.tokenizer == nullptr

@@ -52,8 +52,9 @@ CreatedEngine create_engine(const EngineConfig& config, const std::string& chat_
 struct ModelDescription {
   ModelConfig model;
   EngineDescription engine;
-  std::string tokenizer;      // one line, or why there is none
-  std::string chat_template;  // the same
+  std::string memory_problem;  // empty: it fits; else why not, and the memory plan is empty
+  std::string tokenizer;       // one line, or why there is none
+  std::string chat_template;   // the same
 };
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template);
 

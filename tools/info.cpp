@@ -81,7 +81,8 @@ int run_info(const InfoOptions& options) {
                                            {"weight_bytes", plan.inputs.weight_bytes},
                                            {"activation_bytes", plan.inputs.activation_bytes},
                                            {"kv_pool_bytes", plan.kv_pool_bytes},
-                                           {"kv_pool_tokens", plan.kv_pool_tokens}}},
+                                           {"kv_pool_tokens", plan.kv_pool_tokens},
+                                           {"problem", described.memory_problem}}},
                                          {"config", to_json(described.engine.config)},
                                          {"notes", described.engine.notes}};
     std::cout << dump_json(json, 2) << '\n';
@@ -89,7 +90,11 @@ int run_info(const InfoOptions& options) {
   }
   print_rows("versions and device", machine_rows(described));
   print_rows("model", model_rows(described));
-  fmt::print("{}", plan.to_text());
+  if (described.memory_problem.empty()) {
+    fmt::print("{}", plan.to_text());
+  } else {
+    fmt::print("memory plan\n  does not fit: {}\n", described.memory_problem);
+  }
   for (const std::string& note : described.engine.notes) fmt::print("note: {}\n", note);
   std::fflush(stdout);
   return 0;
