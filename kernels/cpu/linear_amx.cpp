@@ -171,17 +171,6 @@ struct PanelRun {
   }
 };
 
-// Asks for the lines of the output that `rows` rows are about to write.
-void fetch_output(const PanelRun& run, std::int64_t row, std::int64_t rows) {
-  const bool is_silu = run.args.epilogue == LinearEpilogue::kSiluMul;
-  const std::int64_t lines = is_silu ? 1 : run.num_panels;
-  const std::int64_t column = run.panel / (is_silu ? 2 : 1) * kPanelColumns;
-  for (std::int64_t r = row; r < row + rows; ++r) {
-    const float* out = run.args.out + r * run.args.out_stride + column;
-    for (std::int64_t i = 0; i < lines; ++i) __builtin_prefetch(out + i * kPanelColumns, 1, 3);
-  }
-}
-
 void finish(const PanelRun& run, const float* c, std::int64_t row, std::int64_t rows) {
   finish_tile(run.args, c, kCStride, row, rows, run.panel, run.num_panels);
 }
@@ -240,7 +229,6 @@ void run_blocks(const PanelRun& run, BlockArgs block) {
         fetch_weights(next_w, block.w_stride, run.num_panels, kDepthBlockTiles, pass,
                       num_passes - 1);
       }
-      if (is_last) fetch_output(run, row, rows);
       multiply(block, rows > kTileRows, run.num_panels == 2);
       if (is_last) finish(run, block.c, row, rows);
     }
