@@ -182,7 +182,7 @@ void check_setting(const AttentionKernel& kernel, const Setting& s) {
         const float got =
             out[static_cast<std::size_t>(token * attention.row_size() + head * s.head_dim + d)];
         if (token < s.context - s.num_new) {
-          CHECK(got == -7.0F);
+          if (got != -7.0F) worst = INFINITY;  // not a row of this call
           continue;
         }
         const double error = std::abs(got - attention.expected(token, head, d));
