@@ -41,6 +41,9 @@ void add_input_options(CLI::App& command, GenerateOptions& options) {
                   "Of the input: auto, jsonl, text (a prompt a line), sharegpt or openai-batch")
       ->group(group)
       ->capture_default_str();
+  command.add_option("--prompt-field", options.prompt_field, "Key of the prompt in JSON lines")
+      ->group(group)
+      ->capture_default_str();
   command
       .add_option("--order", options.order,
                   "input: answers in the order of the prompts; completion: as they are finished "
@@ -82,6 +85,12 @@ void add_durability_options(CLI::App& command, GenerateOptions& options) {
       ->capture_default_str();
   command.add_option("--sync-interval", options.sync_interval_ms, "Milliseconds between syncs")
       ->check(CLI::Range(1, 3600000))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--disk-wait", options.disk_wait_s,
+                  "Seconds to wait for room when the disk is full, before the run ends")
+      ->check(CLI::Range(0.0, 1e6))
       ->group(group)
       ->capture_default_str();
   command
@@ -166,7 +175,7 @@ CreatedEngine load_engine(const EngineConfig& config, const GenerateOptions& opt
 RunManifest make_manifest(const GenerateOptions& options, const EngineDescription& description,
                           const SamplingParams& defaults) {
   RunManifest manifest;
-  manifest.llmrun_version = fmt::format("{} {}", kVersion, kGitCommit);
+  manifest.llmrun_version = kVersion;
   manifest.model_name = description.config.model;
   manifest.model_fingerprint = description.model_fingerprint;
   manifest.input_name = options.input;
@@ -180,17 +189,19 @@ RunManifest make_manifest(const GenerateOptions& options, const EngineDescriptio
                          {"max_model_len", description.config.max_model_len},
                          {"return_token_ids", options.return_token_ids}};
   manifest.options = to_json(description.config);
+  manifest.options["git_commit"] = kGitCommit;
   return manifest;
 }
 
-ReaderOptions reader_options(InputFormat format, const SamplingParams& defaults,
+ReaderOptions reader_options(const GenerateOptions& options, const SamplingParams& defaults,
                              const CreatedEngine& created, const SignalWatcher& signals) {
   // A longer prompt cannot fit, whatever its tokens are; it is refused before it is tokenised.
   constexpr std::size_t kMaxBytesPerToken = 256;
   ReaderOptions reader;
-  reader.format = format;
+  reader.format = input_format(options);
   reader.rows.rules.defaults = defaults;
   reader.rows.rules.limits.vocab_size = created.engine->options().vocab_size;
+  reader.rows.rules.prompt_field = options.prompt_field;
   reader.rows.rules.max_prompt_bytes =
       static_cast<std::size_t>(created.engine->options().max_model_len) * kMaxBytesPerToken;
   reader.stopped = [&signals] { return signals.stop_request() != StopRequest::kNone; };
@@ -216,6 +227,8 @@ OutputWriter::Options writer_options(const GenerateOptions& options,
   writer.order = output_order(options);
   writer.durability = *durability_from(options.durability);
   writer.sync_interval = std::chrono::milliseconds(options.sync_interval_ms);
+  writer.disk_wait =
+      std::chrono::milliseconds(static_cast<std::int64_t>(options.disk_wait_s * 1e3));
   if (options.output != "-") writer.resume_command = resume_command(command_line);
   return writer;
 }
@@ -255,6 +268,15 @@ GenerateRun::Options run_options(const GenerateOptions& options, const CreatedEn
   return run;
 }
 
+// Answers take about as much room as their prompts, or more.
+void warn_about_space(const GenerateOptions& options, const RunManifest& manifest,
+                      Progress& progress) {
+  if (options.output == "-" || !manifest.input) return;
+  if (const auto warning = free_space_warning(options.output, manifest.input->num_bytes)) {
+    progress.log(*warning);
+  }
+}
+
 // What was odd about the input as a whole.
 void warn_about_input(const RequestReader& reader, Progress& progress) {
   if (reader.ignored_fields().count > 0) {
@@ -284,7 +306,7 @@ void add_generate_command(CLI::App& command, GenerateOptions& options) {
 int run_generate(const GenerateOptions& options, const std::string& command_line) {
   EngineConfig config = resolve(options.engine);
   config.model = model_or_demo(config.model);
-  const InputFormat format = input_format(options);
+  static_cast<void>(input_format(options));  // a bad name is told before the model is loaded
   const SignalWatcher signals;
   // Locked before the model is loaded: a mistaken path or a second run is told at once.
   std::unique_ptr<LockedFile> output = open_output(
@@ -300,10 +322,13 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
                                  {.resume = options.resume || options.force_resume,
                                   .force = options.force_resume,
                                   .retry_errors = options.retry_errors});
-  if (!options.quiet) log_lines(progress, opening_report(description, defaults));
-  for (const std::string& note : started.notes) progress.log(note);
+  if (!options.quiet) {
+    log_lines(progress, opening_report(description, defaults));
+    for (const std::string& note : started.notes) progress.log(note);
+    warn_about_space(options, manifest, progress);
+  }
 
-  RequestReader reader(options.input, reader_options(format, defaults, created, signals));
+  RequestReader reader(options.input, reader_options(options, defaults, created, signals));
   const RecordFormatter formatter = make_formatter(options, created, reader.name(), manifest);
   OutputWriter writer(std::move(output), writer_options(options, command_line));
   GenerateRun run(*created.engine, *created.prompts, reader, formatter, writer,

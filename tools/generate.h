@@ -17,6 +17,7 @@ struct GenerateOptions {
   std::string input;            // "-": standard input
   std::string output = "-";     // "-": standard output
   std::string format = "auto";  // auto | jsonl | text | sharegpt | openai-batch
+  std::string prompt_field = "prompt";
   std::string order;  // input | completion; empty: input on stdout, completion into a file
   std::string chat_template = "auto";
   bool return_token_ids = false;
@@ -27,7 +28,8 @@ struct GenerateOptions {
   bool overwrite = false;
   std::int32_t sync_interval_ms = 1000;
   std::string durability = "interval";  // interval | each | none
-  std::int32_t max_inflight = 0;        // requests in the engine at once; 0: 4 times --max-num-seqs
+  double disk_wait_s = 0;
+  std::int32_t max_inflight = 0;  // requests in the engine at once; 0: 4 times --max-num-seqs
   double drain_timeout_s = 30.0;
 
   std::string color = "auto";  // auto | always | never
@@ -36,8 +38,8 @@ struct GenerateOptions {
 
 void add_generate_command(CLI::App& command, GenerateOptions& options);
 
-// Returns the exit code: 0 all rows ok, 1 some failed, 130 or 143 drained on a signal. Throws Error.
-// `command_line` is how the user started this run, for the advice how to resume it.
+// Returns the exit code: 0 all rows ok, 1 some failed, 130 or 143 drained on a signal. Throws
+// Error. `command_line` is how the user started this run, for the advice how to resume it.
 int run_generate(const GenerateOptions& options, const std::string& command_line);
 
 }  // namespace llmrun
