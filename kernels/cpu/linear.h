@@ -48,9 +48,10 @@ struct LinearRange {
 // One implementation. Plain functions, so that the caller alone decides about threads.
 struct LinearKernel {
   const char* name;
-  std::int64_t row_multiple;    // ranges begin at a multiple of this many rows
-  std::int64_t panel_multiple;  // ... and of this many panels
-  std::size_t scratch_bytes;    // what run() needs, for each thread, 64-byte aligned
+  std::int64_t row_multiple;  // ranges begin at a multiple of this many rows
+  std::int64_t panel_group;   // panels that are computed together; a range may cut a group, but not
+                              // a pair of gate and up
+  std::size_t scratch_bytes;  // what run() needs, for each thread, 64-byte aligned
 
   // Bytes of `num_rows` packed rows; 0: the kernel reads x itself.
   std::size_t (*activation_bytes)(std::int64_t num_rows, std::int64_t padded_depth);

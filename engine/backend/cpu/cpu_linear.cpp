@@ -12,6 +12,10 @@ namespace {
 
 using kernels::kPanelColumns;
 
+constexpr std::int64_t kTasksPerThread = 8;
+// Fewer rows in a task do not pay for reading the weights once more.
+constexpr std::int64_t kMinRowsPerTask = 96;
+
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
@@ -251,17 +255,29 @@ void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const floa
   });
 }
 
+// Panels of one task: several tasks a thread, so that one that is held up can leave work to others,
+// and whole groups of panels as long as there are enough groups for all threads.
+std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
+                                        const kernels::LinearArgs& args,
+                                        std::int64_t num_panels) const {
+  const std::int64_t wanted = kTasksPerThread * pool_.num_threads();
+  const std::int64_t panels = round_up(ceil_div(num_panels, wanted), kernel.panel_group);
+  const std::int64_t enough_tasks = kTasksPerThread / 2 * pool_.num_threads();
+  if (args.num_rows >= 2 * kMinRowsPerTask || ceil_div(num_panels, panels) >= enough_tasks) {
+    return panels;
+  }
+  const bool is_silu = args.epilogue == kernels::LinearEpilogue::kSiluMul;
+  const std::int64_t unit = args.num_rows <= 2 && !is_silu ? 1 : 2;
+  return std::min(panels, round_up(ceil_div(num_panels, enough_tasks), unit));
+}
+
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
 // once, and along the rows only when the panels do not keep all threads busy.
 void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                           std::int64_t num_panels) {
-  constexpr std::int64_t kTasksPerThread = 8;  // what a thread that is held up can leave to others
-  constexpr std::int64_t kMinRowsPerTask =
-      96;  // fewer rows do not pay for reading the weights again
+  const std::int64_t task_panels = panels_per_task(kernel, args, num_panels);
+  const std::int64_t panel_tasks = ceil_div(num_panels, task_panels);
   const std::int64_t wanted = kTasksPerThread * pool_.num_threads();
-  const std::int64_t unit = std::max<std::int64_t>(kernel.panel_multiple, 2);
-  const std::int64_t panels_per_task = round_up(ceil_div(num_panels, wanted), unit);
-  const std::int64_t panel_tasks = ceil_div(num_panels, panels_per_task);
   const std::int64_t row_parts =
       std::clamp<std::int64_t>(args.num_rows / kMinRowsPerTask, 1, ceil_div(wanted, panel_tasks));
   const std::int64_t rows_per_task =
@@ -269,8 +285,8 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
   const std::int64_t row_tasks = ceil_div(args.num_rows, rows_per_task);
   pool_.parallel_for(panel_tasks * row_tasks, [&](std::int64_t task, std::int32_t thread) {
     kernels::LinearRange range;
-    range.panel_begin = task / row_tasks * panels_per_task;
-    range.panel_end = std::min(range.panel_begin + panels_per_task, num_panels);
+    range.panel_begin = task / row_tasks * task_panels;
+    range.panel_end = std::min(range.panel_begin + task_panels, num_panels);
     range.row_begin = task % row_tasks * rows_per_task;
     range.row_end = std::min(range.row_begin + rows_per_task, args.num_rows);
     kernel.run(args, range,

@@ -69,6 +69,8 @@ class CpuLinear {
   const kernels::LinearKernel& kernel_for(DType dtype, std::int64_t num_rows) const;
   void pack_activations(const kernels::LinearKernel& kernel, const float* x, std::int64_t num_rows,
                         const CpuLinearWeight& weight);
+  std::int64_t panels_per_task(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
+                               std::int64_t num_panels) const;
   void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                  std::int64_t num_panels);
 
