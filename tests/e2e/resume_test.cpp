@@ -1,6 +1,11 @@
 // Runs that are stopped or killed and resumed: no row is lost, none is answered twice, and every
 // answer is that of an uninterrupted run. reliability.md F01, F03, F04, F05.
+#include <algorithm>
 #include <random>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/e2e/generate_fixture.h"
 
@@ -158,6 +163,28 @@ TEST_CASE("a second signal ends the run at once, and so does the time to drain")
     CHECK(job.num_records() < kNumRows);
     finish_and_check(job);
   }
+}
+
+TEST_CASE("rows of a pipe are answered as they come, and a signal ends the wait for more") {
+  const TemporaryFolder folder;
+  const std::filesystem::path pipe = folder.path() / "pipe";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  const int fd = ::open(pipe.c_str(), O_RDWR);  // never at its end
+  ChildProcess child(generate_command({"-", "-q"}), folder.path(), pipe);
+  for (std::ptrdiff_t i = 1; i <= 3; ++i) {
+    const std::string row = R"({"prompt": "What is 2 + 3?", "max_tokens": 4})"
+                            "\n";
+    REQUIRE(::write(fd, row.data(), row.size()) == std::ssize(row));
+    const auto num_records = [&] {
+      const std::string text = child.standard_output();
+      return std::count(text.begin(), text.end(), '\n');
+    };
+    while (num_records() < i && !child.has_ended()) Job::pause(2);
+  }
+  child.signal(SIGTERM);
+  CHECK(child.wait() == 143);
+  CHECK(parse_lines(child.standard_output()).size() == 3);
+  ::close(fd);
 }
 
 TEST_CASE("a run that is something else is not resumed by mistake") {

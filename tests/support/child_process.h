@@ -41,6 +41,8 @@ class ChildProcess {
     pid_ = ::fork();
     LLMRUN_CHECK(pid_ >= 0);
     if (pid_ > 0) return;
+    // A shell may have started the tests with signals ignored, as for jobs in its background.
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(number, SIG_DFL);
     redirect(standard_input.c_str(), O_RDONLY, STDIN_FILENO);
     redirect(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
     redirect(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
