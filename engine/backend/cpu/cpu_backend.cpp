@@ -166,7 +166,7 @@ DeviceTensor CpuBackend::make_vector(Tensor host) {
       case DType::kF32: out[i] = host.as<float>()[i]; break;
       case DType::kF16: out[i] = f16_to_float(host.as<std::uint16_t>()[i]); break;
       case DType::kBf16: out[i] = bf16_to_float(host.as<std::uint16_t>()[i]); break;
-      default: LLMRUN_CHECK(!"make_vector: a floating-point vector");
+      default: throw Error(ErrorKind::kInternal, "make_vector: not a floating-point vector");
     }
   }
   return result;
