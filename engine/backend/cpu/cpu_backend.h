@@ -19,8 +19,8 @@ namespace llmrun {
 struct CpuBackendOptions {
   std::int32_t num_threads = 0;  // 0: default_num_threads()
   bool pin_threads = false;
-  std::optional<CpuIsa> isa = {};   // nullopt: the best that is supported
-  bool deterministic = false;  // one kernel for every batch size, also on AMX
+  std::optional<CpuIsa> isa = {};  // nullopt: the best that is supported
+  bool deterministic = false;      // one kernel for every batch size, also on AMX
 };
 
 // Throws Error(kUsage) when `isa` is not supported here. Weights of dtype kF16 are kept as float32.
