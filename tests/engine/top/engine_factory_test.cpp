@@ -82,6 +82,15 @@ TEST_CASE("the description says what is used, not what was asked for") {
   CHECK(has_note);
 }
 
+TEST_CASE("contiguous memory is one block a sequence, of full length") {
+  EngineConfig config = make_config();
+  apply_backend_preset(config, "naive");
+  config.max_num_seqs = 5;
+  const EngineDescription description = create_engine(config, "auto").description;
+  CHECK(description.config.block_size == 128);
+  CHECK(description.memory_plan.num_blocks == 6);
+}
+
 TEST_CASE("a description without weights is that of the engine") {
   const EngineConfig config = make_config();
   const ModelDescription described = describe_model(config, "auto");
