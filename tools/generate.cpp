@@ -339,8 +339,10 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   writer.close();
   progress.finish();
   const GenerateProgress result = run.progress();
-  if (!options.quiet) log_lines(progress, closing_report(result, created.engine->now() - start));
-  warn_about_input(reader, progress);
+  if (!options.quiet) {
+    log_lines(progress, closing_report(result, created.engine->now() - start));
+    warn_about_input(reader, progress);
+  }
   if (run.was_stopped() && !writer.reader_gone()) {
     if (options.output != "-")
       progress.log("stopped; continue by: " + resume_command(command_line));
