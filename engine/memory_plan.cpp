@@ -1,6 +1,7 @@
 #include "engine/memory_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
@@ -30,6 +31,26 @@ std::int64_t longest_context(const MemoryPlanInputs& in, std::size_t pool) {
 
 [[noreturn]] void does_not_fit(const MemoryPlanInputs& in, std::size_t share, std::size_t pool,
                                std::size_t needed) {
+  const std::size_t fixed = in.weight_bytes + in.activation_bytes + in.reserve_bytes;
+  if (in.kv_cache_memory_bytes == 0 && fixed > in.total_bytes) {
+    throw Error(
+        ErrorKind::kMemory,
+        fmt::format("the model needs {:.0f} MiB for weights ({:.0f}) and activations ({:.0f}); "
+                    "this device has {:.0f} MiB",
+                    mib(fixed), mib(in.weight_bytes), mib(in.activation_bytes),
+                    mib(in.total_bytes)));
+  }
+  const double smallest = static_cast<double>(fixed + needed) / static_cast<double>(in.total_bytes);
+  if (in.kv_cache_memory_bytes == 0 && fixed > share && smallest < 1.0) {
+    throw Error(
+        ErrorKind::kMemory,
+        fmt::format(
+            "weights ({:.0f} MiB) and activations ({:.0f}) are more than the {:.0f} MiB that "
+            "--memory-utilization {:.2f} allows of {:.0f}; with {:.2f} the model and one "
+            "sequence of --max-model-len {} fit",
+            mib(in.weight_bytes), mib(in.activation_bytes), mib(share), in.memory_utilization,
+            mib(in.total_bytes), std::ceil(smallest * 100) / 100, in.max_model_len));
+  }
   std::string message = fmt::format(
       "one sequence of --max-model-len {} needs {:.1f} MiB of KV cache, the reserved block "
       "included, but ",

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/install_dependencies.sh
-cmake --preset release -DLLMRUN_TESTS=OFF
+cmake --preset release
 cmake --build --preset release --target llmrun
 echo
 echo "\$ build/release/llmrun generate datasets/demo/prompts.jsonl" >&2

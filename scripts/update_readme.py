@@ -17,12 +17,27 @@ def read_json(path):
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
 
 
+def machine(results):
+    """The processor, the instruction set and the threads, once each."""
+    _, isa, threads = results["device"].rsplit(", ", 2)
+    return f"{results['cpu'].replace('(R)', '')}, {isa}, {threads}"
+
+
 def speed():
     parts = []
     for folder in sorted((ROOT / "results").glob("cpu-*")):
-        if (folder / "results.md").is_file():
-            text = (folder / "results.md").read_text(encoding="utf-8").strip()
-            parts.append(f"{text}\n\n(`results/{folder.name}/`; `scripts/bench_cpu.py` makes it.)")
+        if not (folder / "results.json").is_file():
+            continue
+        results = read_json(f"results/{folder.name}/results.json")
+        seconds, limits, peaks = results["seconds"], results["limit_seconds"], results["peaks"]
+        rows = [("1 prompt of 64 tokens, 128 output tokens: time per token", f"{1e3 * seconds['decode']:.2f} ms", f"{1e3 * limits['decode']:.2f} ms", "decode"),
+                ("1 prompt of 512 tokens: time to the first token", f"{1e3 * seconds['prefill']:.0f} ms", f"{1e3 * limits['prefill']:.0f} ms", "prefill"),
+                ("25 prompts of 64 tokens, 128 output tokens each: time for all", f"{seconds['batch']:.2f} s ({25 * 128 / seconds['batch']:.0f} tokens/s)",
+                 f"{limits['batch']:.2f} s", "batch")]
+        table = "\n".join(f"| {name} | {measured} | {limit} | {100 * results['share'][key]:.0f} % |" for name, measured, limit, key in rows)
+        parts.append(f"{results['model']} in bf16 on {machine(results)}: {peaks['bandwidth'] / 1e9:.1f} GB/s read bandwidth, "
+                     f"{peaks['flops'] / 1e12:.2f} bf16 TFLOP/s, measured in the same run (`results/{folder.name}/`, by `scripts/bench_cpu.py`).\n\n"
+                     f"| workload | measured | limit | share of the limit |\n|---|---|---|---|\n{table}")
     return "\n\n".join(parts)
 
 

@@ -144,7 +144,12 @@ ExistingOutput existing_output(const GenerateOptions& options) {
   return options.overwrite ? ExistingOutput::kOverwrite : ExistingOutput::kRefuse;
 }
 
-std::string resume_command(const std::string& command_line) {
+// The command that continues this run: without --overwrite, with --resume.
+std::string resume_command(std::string command_line) {
+  const std::string overwrite = " --overwrite";
+  if (const std::size_t at = command_line.find(overwrite); at != std::string::npos) {
+    command_line.erase(at, overwrite.size());
+  }
   return command_line.find("--resume") == std::string::npos ? command_line + " --resume"
                                                             : command_line;
 }
@@ -180,14 +185,14 @@ RunManifest make_manifest(const GenerateOptions& options, const EngineDescriptio
   manifest.model_fingerprint = description.model_fingerprint;
   manifest.input_name = options.input;
   if (options.output != "-") manifest.input = identify_input(options.input);
-  manifest.generation = {{"sampling", effective_sampling(defaults)},
-                         {"seed", description.config.seed},
+  manifest.generation = {{"seed", description.config.seed},
                          {"chat_template", options.chat_template},
                          {"format", options.format},
                          {"dtype", to_string(description.dtype)},
                          {"kv_cache_dtype", to_string(description.kv_cache_dtype)},
                          {"max_model_len", description.config.max_model_len},
                          {"return_token_ids", options.return_token_ids}};
+  manifest.generation.update(effective_sampling(defaults));
   manifest.options = to_json(description.config);
   manifest.options["git_commit"] = kGitCommit;
   return manifest;

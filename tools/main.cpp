@@ -2,9 +2,11 @@
 // exit code.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -33,6 +35,7 @@ void build(CLI::App& app, Commands& commands) {
   app.require_subcommand(0, 1);
   app.set_version_flag("--version", fmt::format("llmrun {} {} ({}, {})", kVersion, kGitCommit,
                                                 kCompiler, kBuildType));
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "",
                  "Read flags from a TOML or INI file; [generate] holds those of a command");
   add_generate_command(
@@ -50,7 +53,10 @@ void build(CLI::App& app, Commands& commands) {
   CLI::App* man = app.add_subcommand("man", "Print a man page in roff");
   man->add_option("command", commands.man_command,
                   "The command to describe (default: the whole program)");
-  for (CLI::App* command : app.get_subcommands({})) set_environment_names(*command);
+  for (CLI::App* command : app.get_subcommands({})) {
+    set_environment_names(*command);
+    command->fallthrough();  // --config may stand behind the command
+  }
 }
 
 // The command of this name, or null.
@@ -83,17 +89,47 @@ int run(const CLI::App& app, const Commands& commands, const std::string& comman
 }
 
 // The arguments as a POSIX shell would read them back.
-std::string quoted_command_line(int argc, char** argv) {
-  std::string line;
-  for (int i = 0; i < argc; ++i) {
-    const std::string argument = argv[i];
+std::string quoted(const std::string& program, const std::vector<std::string>& arguments) {
+  std::string line = program;
+  for (const std::string& argument : arguments) {
     const bool plain =
         !argument.empty() && argument.find_first_not_of(
                                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                  "0123456789_-./=:,@%+") == std::string::npos;
-    line += (i == 0 ? "" : " ") + (plain ? argument : single_quoted(argument));
+    line += " " + (plain ? argument : single_quoted(argument));
   }
   return line;
+}
+
+bool is_given(const CLI::Option& option, const std::vector<std::string>& arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
+    for (const std::string& name : option.get_lnames()) {
+      if (argument == "--" + name || argument.starts_with("--" + name + "=")) return true;
+    }
+    for (const std::string& name : option.get_snames()) {
+      if (argument.starts_with("-" + name)) return true;
+    }
+    return false;
+  });
+}
+
+// The arguments, with the flags that only the environment gives written out behind the command:
+// they rank above a configuration file, and the advice how to resume a run contains them.
+std::vector<std::string> arguments_with_environment(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto position = std::find_if(arguments.begin(), arguments.end(), [&](const auto& argument) {
+    return find_command(app, argument) != nullptr;
+  });
+  if (position == arguments.end()) return arguments;
+  std::vector<std::string> from_environment;
+  for (const CLI::Option* option : find_command(app, *position)->get_options()) {
+    const char* value =
+        option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+    if (value == nullptr || *value == '\0' || is_given(*option, arguments)) continue;
+    from_environment.push_back("--" + option->get_lnames().front() + "=" + value);
+  }
+  arguments.insert(position + 1, from_environment.begin(), from_environment.end());
+  return arguments;
 }
 
 // --help=WORD shows only the options that mention WORD. Returns false when it was not asked for.
@@ -137,17 +173,22 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
 }
 
 int guarded_main(int argc, char** argv) {
-  CLI::App app("Batch text generation with large language models, and throughput benchmarks",
-               "llmrun");
+  CLI::App app("Batch text generation with large language models", "llmrun");
   Commands commands;
   build(app, commands);
   if (answer_help_search(app, argc, argv)) return 0;
+  const std::vector<std::string> arguments = arguments_with_environment(app, argc, argv);
   try {
-    app.parse(argc, argv);
+    app.parse(
+        std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // takes them reversed
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
-  return run(app, commands, quoted_command_line(argc, argv));
+  const int code = run(app, commands, quoted(argv[0], arguments));
+  if (!std::cout.flush() || std::fflush(stdout) != 0) {
+    throw Error(ErrorKind::kOutput, "standard output cannot be written");
+  }
+  return code;
 }
 
 }  // namespace

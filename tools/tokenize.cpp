@@ -7,6 +7,7 @@
 #include <string>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "engine/core/error.h"
@@ -90,11 +91,22 @@ int run_tokenize(const TokenizeOptions& options) {
   if (!options.check_file.empty()) return check(*tokenizer, options.check_file);
   const auto handle = [&](const std::string& text) {
     if (options.decode) {
-      std::cout << tokenizer->decode(parse_ids(text), options.no_special_tokens) << '\n';
+      const std::vector<TokenId> ids = parse_ids(text);
+      for (const TokenId id : ids) {
+        if (id < tokenizer->vocab_size()) continue;
+        throw Error(ErrorKind::kInput,
+                    fmt::format("token id {} is not in the vocabulary of {} tokens", id,
+                                tokenizer->vocab_size()));
+      }
+      std::cout << tokenizer->decode(ids, options.no_special_tokens) << '\n';
     } else {
       print_ids(*tokenizer, text, options);
     }
   };
+  if (options.decode && !options.texts.empty()) {
+    handle(fmt::format("{}", fmt::join(options.texts, " ")));  // the ids of one text
+    return 0;
+  }
   for (const std::string& text : options.texts) handle(text);
   std::string line;
   while (options.texts.empty() && std::getline(std::cin, line)) handle(line);
