@@ -238,5 +238,31 @@ TEST_CASE("an existing output is never overwritten by mistake, nor the input") {
   CHECK(by_id(read_all(out)).size() == 1);
 }
 
+TEST_CASE("the command line ranks above the environment, that above the configuration file") {
+  const TemporaryFolder folder;
+  const std::string prompts = folder.write("in.jsonl", R"({"prompt":"Once upon a time"})");
+  const std::string config = folder.write("run.toml", "[generate]\nmax-tokens = 5\n");
+  const auto num_tokens = [&](const std::vector<std::string>& more,
+                              const std::string& environment) {
+    std::vector<std::string> command = {"/usr/bin/env"};
+    if (!environment.empty()) command.push_back(environment);
+    const std::vector<std::string> generate =
+        testing::generate_command({prompts, "--config", config});
+    command.insert(command.end(), generate.begin(), generate.end());
+    command.insert(command.end(), more.begin(), more.end());
+    const RunResult result = run_command(command);
+    REQUIRE(result.exit_code == 0);
+    return parse_lines(result.out)[0]["usage"]["completion_tokens"].get<int>();
+  };
+  CHECK(num_tokens({}, "") == 5);
+  CHECK(num_tokens({}, "LLMRUN_MAX_TOKENS=3") == 3);
+  CHECK(num_tokens({"--max-tokens", "2"}, "LLMRUN_MAX_TOKENS=3") == 2);
+
+  const std::string misspelt = folder.write("bad.toml", "[generate]\nmax-tokns = 5\n");
+  const RunResult result = run_generate({prompts, "--config", misspelt});
+  CHECK(result.exit_code == 2);
+  CHECK(result.err.find("max-tokns") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace llmrun
