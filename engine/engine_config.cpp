@@ -37,6 +37,10 @@ const char* to_string(KvLayout layout) {
   return layout == KvLayout::kPaged ? "paged" : "contiguous";
 }
 
+const char* to_string(AttentionKind kind) {
+  return kind == AttentionKind::kPaged ? "paged" : "plain";
+}
+
 void apply_backend_preset(EngineConfig& config, const std::string& name) {
   require_one_of("--backend", name, {"paged", "naive"});
   const bool naive = name == "naive";
@@ -46,6 +50,8 @@ void apply_backend_preset(EngineConfig& config, const std::string& name) {
   config.enable_chunked_prefill =
       true;  // a static batch's prompts are computed within the token budget
   config.steps_ahead = naive ? 0 : -1;
+  config.cuda_graphs = !naive;
+  config.attention = naive ? AttentionKind::kPlain : AttentionKind::kPaged;
 }
 
 void validate(const EngineConfig& config) {
@@ -95,6 +101,8 @@ nlohmann::ordered_json to_json(const EngineConfig& config) {
           {"max_num_seqs", config.max_num_seqs},
           {"max_num_batched_tokens", config.max_num_batched_tokens},
           {"steps_ahead", config.steps_ahead},
+          {"cuda_graphs", config.cuda_graphs},
+          {"attention", to_string(config.attention)},
           {"seed", config.seed}};
 }
 

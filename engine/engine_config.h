@@ -14,6 +14,9 @@ namespace llmrun {
 
 enum class SchedulerKind : std::uint8_t { kContinuous, kStatic };
 enum class KvLayout : std::uint8_t { kPaged, kContiguous };
+// kPaged: tiled kernels that split long contexts over the device. kPlain: one block of threads a
+// query row, no tiles, no splits: what the naive baseline runs.
+enum class AttentionKind : std::uint8_t { kPaged, kPlain };
 
 struct EngineConfig {
   // --- model ---
@@ -47,6 +50,8 @@ struct EngineConfig {
   std::int32_t max_num_seqs = 0;            // 0: 256; CPU 64
   std::int32_t max_num_batched_tokens = 0;  // 0: 8192; CPU 512
   std::int32_t steps_ahead = -1;            // -1: 1 where the device works by itself, CPU 0
+  bool cuda_graphs = true;                  // replay decode steps as CUDA graphs (CUDA only)
+  AttentionKind attention = AttentionKind::kPaged;  // which attention kernels (CUDA only)
 
   std::uint64_t seed = 0;  // of requests that have none of their own
 };
@@ -55,8 +60,7 @@ struct EngineConfig {
 // afterwards.
 //   paged   continuous batching over a paged KV cache, chunked prefill, prefix caching
 //   naive   what most people run without an engine: static padded batches, contiguous KV memory
-//   reserved at
-//           full length, no prefix cache, no step ahead
+//           reserved at full length, plain attention, no prefix cache, no step ahead, no graphs
 // Throws Error(kUsage) for another name.
 void apply_backend_preset(EngineConfig& config, const std::string& name);
 
@@ -68,5 +72,6 @@ nlohmann::ordered_json to_json(const EngineConfig& config);
 
 const char* to_string(SchedulerKind kind);
 const char* to_string(KvLayout layout);
+const char* to_string(AttentionKind kind);
 
 }  // namespace llmrun

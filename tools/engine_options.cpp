@@ -98,6 +98,14 @@ void add_scheduling_options(CLI::App& command, EngineOptions& options) {
       .add_option("--kv-layout", options.kv_layout, "paged or contiguous (default: the backend's)")
       ->group(group);
   command
+      .add_option("--attention", options.attention,
+                  "GPU attention kernels: paged, or plain (default: the backend's)")
+      ->group(group);
+  command
+      .add_flag("--cuda-graphs{true},--no-cuda-graphs{false}", options.cuda_graphs,
+                "Replay decode steps on a GPU as CUDA graphs (default: the backend's)")
+      ->group(group);
+  command
       .add_flag("--enable-prefix-caching{true},--no-enable-prefix-caching{false}",
                 options.enable_prefix_caching, "Share the KV blocks of equal prompt prefixes")
       ->group(group);
@@ -204,6 +212,14 @@ EngineConfig resolve(const EngineOptions& options) {
     config.kv_layout = options.kv_layout == "paged" ? KvLayout::kPaged : KvLayout::kContiguous;
     if (config.kv_layout == KvLayout::kContiguous) config.enable_prefix_caching = false;
   }
+  if (!options.attention.empty()) {
+    if (options.attention != "paged" && options.attention != "plain") {
+      throw Error(ErrorKind::kUsage,
+                  "--attention must be paged or plain, got '" + options.attention + "'");
+    }
+    config.attention = options.attention == "plain" ? AttentionKind::kPlain : AttentionKind::kPaged;
+  }
+  if (!options.cuda_graphs.empty()) config.cuda_graphs = options.cuda_graphs == "true";
   if (!options.enable_prefix_caching.empty()) {
     config.enable_prefix_caching = options.enable_prefix_caching == "true";
   }

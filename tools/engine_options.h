@@ -19,6 +19,8 @@ struct EngineOptions {
   std::string backend = "paged";
   std::string scheduler;               // empty: the backend's
   std::string kv_layout;               // empty: the backend's
+  std::string attention;               // empty: the backend's
+  std::string cuda_graphs;             // "", "true", "false"
   std::string enable_prefix_caching;   // "", "true", "false"
   std::string enable_chunked_prefill;  // "", "true", "false"
   std::string kv_cache_memory;         // bytes, with an optional K, M, G suffix (powers of 1024)

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/backend/device_report.h"
 #include "engine/backend/forward_batch.h"
 #include "engine/backend/kv_cache_view.h"
 #include "engine/backend/sampling_batch.h"
@@ -71,6 +72,17 @@ struct AttentionParams {
   Tensor alibi_slopes = {};         // [Hq] f32 on the device, or empty
 };
 
+// The largest step that will be uploaded, and what its sequences look at.
+struct StepLimits {
+  std::int32_t max_num_tokens = 0;     // T, padding of the caller included
+  std::int32_t max_num_sequences = 0;  // S; also the number of request slots
+  std::int32_t max_num_blocks = 0;     // B, blocks of the longest sequence
+  std::int32_t max_logits_rows = 0;    // R of one sample()
+  std::int32_t num_query_heads = 0;
+  std::int64_t vocab_size = 0;  // columns of the logits
+  KvCacheShape kv_cache;        // num_blocks need not be known yet
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -82,6 +94,13 @@ class Backend {
   // Bytes that can still be allocated, and bytes the device has.
   virtual std::size_t free_bytes() const = 0;
   virtual std::size_t total_bytes() const = 0;
+
+  // --- reports
+  // Runs loops that show how fast this device can be; a second or less. Nothing else may run.
+  virtual DeviceLimits measure_limits() { return {}; }
+  virtual DeviceTelemetry telemetry() { return {}; }
+  // Of the step that was collected last.
+  virtual StepTiming last_step_timing() const { return {}; }
 
   // --- memory
   // ---------------------------------------------------------------------------------------
@@ -110,6 +129,15 @@ class Backend {
   // A vector parameter (a norm's weight) in the form the backend's operations take it, from host
   // [N].
   virtual DeviceTensor make_vector(Tensor host) = 0;
+
+  // Allocates what steps of this size need beside the caller's tensors. Called once, before the KV
+  // cache is allocated and before the first upload; a backend that has nothing to allocate ignores
+  // it. step_bytes() says how much that will be, graphs included.
+  virtual void prepare(const StepLimits& limits) { static_cast<void>(limits); }
+  virtual std::size_t step_bytes(const StepLimits& limits) const {
+    static_cast<void>(limits);
+    return 0;
+  }
 
   // --- one step: upload, execute(operations), sample, later collect
   // ------------------------------------ Brings a step's inputs to the device and resolves feedback
