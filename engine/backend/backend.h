@@ -79,8 +79,9 @@ struct StepLimits {
   std::int32_t max_num_blocks = 0;     // B, blocks of the longest sequence
   std::int32_t max_logits_rows = 0;    // R of one sample()
   std::int32_t num_query_heads = 0;
-  std::int64_t vocab_size = 0;  // columns of the logits
-  KvCacheShape kv_cache;        // num_blocks need not be known yet
+  std::int64_t vocab_size = 0;         // columns of the logits
+  std::int64_t intermediate_size = 0;  // I
+  KvCacheShape kv_cache;               // num_blocks need not be known yet
 };
 
 class Backend {
@@ -96,8 +97,13 @@ class Backend {
   virtual std::size_t total_bytes() const = 0;
 
   // --- reports
-  // Runs loops that show how fast this device can be; a second or less. Nothing else may run.
-  virtual DeviceLimits measure_limits() { return {}; }
+  // Runs loops that show how fast this device can be, with products of weights in `dtype`; about a
+  // second. Nothing else may run.
+  virtual DeviceLimits measure_limits(DType dtype) {
+    static_cast<void>(dtype);
+    return {};
+  }
+  // The one call that another thread may make while the backend works.
   virtual DeviceTelemetry telemetry() { return {}; }
   // Of the step that was collected last.
   virtual StepTiming last_step_timing() const { return {}; }

@@ -11,6 +11,7 @@
 #include "engine/backend/cpu/cpu_attention.h"
 #include "engine/backend/cpu/cpu_linear.h"
 #include "engine/backend/cpu/cpu_memory.h"
+#include "engine/backend/cpu/cpu_peaks.h"
 #include "engine/backend/cpu/cpu_sampling.h"
 #include "engine/core/error.h"
 #include "engine/core/float16.h"
@@ -76,6 +77,14 @@ class CpuBackend final : public Backend {
   }
   std::size_t total_bytes() const override {
     return static_cast<std::size_t>(read_cpu_info().total_memory_bytes);
+  }
+
+  DeviceLimits measure_limits(DType dtype) override {
+    const CpuPeaks peaks = measure_cpu_peaks(pool_, kernels_.isa);
+    const bool is_bf16 = dtype == DType::kBf16;
+    return {.read_bytes_per_second = peaks.read_bytes_per_s,
+            .multiply_flops_per_second = is_bf16 ? peaks.bf16_flops_per_s : peaks.f32_flops_per_s,
+            .multiply_dtype = to_string(is_bf16 ? DType::kBf16 : DType::kF32)};
   }
 
   std::unique_ptr<DeviceBuffer> allocate(std::size_t num_bytes) override {

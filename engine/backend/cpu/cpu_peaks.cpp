@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "engine/backend/cpu/cpu_memory.h"
-#include "engine/core/thread_pool.h"
 #include "kernels/cpu/cpu_kernels.h"
 
 namespace llmrun {
@@ -69,14 +68,18 @@ double measure_read(ThreadPool& pool, const kernels::PeakKernels& kernels, doubl
 
 }  // namespace
 
-CpuPeaks measure_cpu_peaks(std::int32_t num_threads, CpuIsa isa, double seconds) {
-  ThreadPool pool({.num_threads = num_threads});
+CpuPeaks measure_cpu_peaks(ThreadPool& pool, CpuIsa isa, double seconds) {
   const kernels::PeakKernels& kernels = kernels::cpu_kernels(isa).peak;
   CpuPeaks peaks;
   peaks.read_bytes_per_s = measure_read(pool, kernels, seconds / 2);
   peaks.f32_flops_per_s = measure_flops(pool, kernels.multiply_f32, seconds / 4);
   peaks.bf16_flops_per_s = measure_flops(pool, kernels.multiply_bf16, seconds / 4);
   return peaks;
+}
+
+CpuPeaks measure_cpu_peaks(std::int32_t num_threads, CpuIsa isa, double seconds) {
+  ThreadPool pool({.num_threads = num_threads});
+  return measure_cpu_peaks(pool, isa, seconds);
 }
 
 }  // namespace llmrun

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "engine/core/cpu_info.h"
+#include "engine/core/thread_pool.h"
 
 namespace llmrun {
 
@@ -16,6 +17,8 @@ struct CpuPeaks {
 // Takes about `seconds`; each figure is the best of several passes, as in STREAM: other work on the
 // machine can only make a pass slower. Allocates min(8 x last-level cache, 1 GiB, a quarter of the
 // available memory), at least 64 MiB.
+CpuPeaks measure_cpu_peaks(ThreadPool& pool, CpuIsa isa, double seconds = 1.0);
+// The same with threads of its own.
 CpuPeaks measure_cpu_peaks(std::int32_t num_threads, CpuIsa isa, double seconds = 1.0);
 
 }  // namespace llmrun
