@@ -140,6 +140,9 @@ Sample& LlmEngine::add_sample(const std::shared_ptr<RequestState>& request,
                                OutputProcessor(parts_.tokenizer.get(), request->params,
                                                options_.eos_token_ids, index, max_output_tokens));
   Sample& result = *sample;
+  if (step_log_ != nullptr) {
+    result.token_times_s.reserve(static_cast<std::size_t>(max_output_tokens));
+  }
   samples_.emplace(id, std::move(sample));
   request->samples.push_back(&result);
   parts_.scheduler->add(result.sequence);
@@ -257,12 +260,14 @@ void LlmEngine::step() {
 
 void LlmEngine::submit(ScheduledBatch batch) {
   plans_.clear();
+  const double now_s = now();
   for (const ScheduledSequence& scheduled : batch.sequences) {
     Sample& sample = *samples_.at(scheduled.sequence->id());
     RequestTimings& timings = sample.request->timings;
-    if (timings.first_scheduled == 0) timings.first_scheduled = now();
+    if (timings.first_scheduled == 0) timings.first_scheduled = now_s;
     plans_.push_back(sample.plan());
   }
+  if (step_log_ != nullptr) record_submitted(batch, now_s);
   parts_.runner->submit(batch, plans_);
   stats_.num_steps += 1;
   stats_.num_batched_tokens += batch.num_tokens;
@@ -274,13 +279,32 @@ void LlmEngine::finish_oldest_step() {
   const ScheduledBatch batch = std::move(in_flight_.front());
   in_flight_.pop_front();
   std::vector<SequenceOutput> outputs = parts_.runner->collect();
+  const double now_s = now();
+  if (step_log_ != nullptr) record_collected(now_s);
   parts_.scheduler->retire(batch);
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
-    finish_scheduled(batch.sequences[i], std::move(outputs[i]));
+    finish_scheduled(batch.sequences[i], std::move(outputs[i]), now_s);
   }
 }
 
-void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output) {
+void LlmEngine::record_submitted(const ScheduledBatch& batch, double now_s) {
+  StepRecord record = describe_step(batch);
+  record.kv_blocks_used = parts_.kv_cache->stats().num_used_blocks;
+  record.submitted_s = now_s;
+  step_log_->push_back(record);
+}
+
+void LlmEngine::record_collected(double now_s) {
+  StepRecord& record = (*step_log_)[num_records_complete_++];
+  const StepTiming timing = parts_.backend->last_step_timing();
+  record.collected_s = now_s;
+  record.device_busy_s = timing.busy_seconds;
+  record.device_idle_s = timing.idle_seconds;
+  record.replayed_graph = timing.replayed_graph;
+}
+
+void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output,
+                                 double now_s) {
   Sample& sample = *samples_.at(scheduled.sequence->id());
   if (sample.ended) {
     stats_.num_wasted_tokens += scheduled.num_new_tokens;
@@ -302,8 +326,9 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
   sample.sequence.resolve_pending(output.sampled.token_id);
   stats_.num_output_tokens += 1;
   request.num_output_tokens += 1;
+  if (step_log_ != nullptr) sample.token_times_s.push_back(now_s);
   if (request.timings.first_token == 0) {
-    request.timings.first_token = now();
+    request.timings.first_token = now_s;
     request.num_cached_tokens = sample.sequence.num_cached_tokens;
   }
   if (request.beam_search) {
@@ -316,6 +341,7 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
 void LlmEngine::finish_sample(Sample& sample) {
   RequestState& request = *sample.request;
   request.finished_outputs.push_back(sample.output_processor.take());
+  request.finished_outputs.back().token_times_s = std::move(sample.token_times_s);
   end_sample(sample);
   if (--request.num_unfinished_samples == 0) finish_request(request);
 }
@@ -360,6 +386,22 @@ void LlmEngine::destroy_ended_samples() {
 
 std::vector<RequestOutput> LlmEngine::take_outputs() {
   return std::exchange(outputs_, {});
+}
+
+void LlmEngine::record_steps(std::vector<StepRecord>* log) {
+  LLMRUN_CHECK(!has_unfinished());
+  step_log_ = log;
+  num_records_complete_ = log == nullptr ? 0 : log->size();
+}
+
+void LlmEngine::reset_prefix_cache() {
+  LLMRUN_CHECK(!has_unfinished());
+  parts_.kv_cache->flush();
+}
+
+DeviceLimits LlmEngine::measure_limits(DType weight_dtype) {
+  LLMRUN_CHECK(!has_unfinished());
+  return parts_.backend->measure_limits(weight_dtype);
 }
 
 EngineStats LlmEngine::stats() const {

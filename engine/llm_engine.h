@@ -16,6 +16,7 @@
 #include "engine/backend/backend.h"
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/metrics/engine_stats.h"
+#include "engine/metrics/step_log.h"
 #include "engine/models/causal_lm.h"
 #include "engine/request_state.h"
 #include "engine/runner/model_runner.h"
@@ -70,6 +71,17 @@ class LlmEngine {
   // Requests finished since the last call, in order of completion.
   std::vector<RequestOutput> take_outputs();
 
+  // From now on appends a record to `log` for every step, and keeps the time of every output token
+  // of requests that are added; null stops it. REQUIRES: no unfinished request.
+  void record_steps(std::vector<StepRecord>* log);
+  // Forgets what the prefix cache holds. REQUIRES: no unfinished request.
+  void reset_prefix_cache();
+  // How fast the device can be with the weights' type, in about a second. REQUIRES: no unfinished
+  // request.
+  DeviceLimits measure_limits(DType weight_dtype);
+  // May be called from another thread.
+  DeviceTelemetry telemetry() { return parts_.backend->telemetry(); }
+
   EngineStats stats() const;
   const Options& options() const { return options_; }
   const Backend& backend() const { return *parts_.backend; }
@@ -92,7 +104,10 @@ class LlmEngine {
 
   void submit(ScheduledBatch batch);
   void finish_oldest_step();
-  void finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output);
+  void record_submitted(const ScheduledBatch& batch, double now_s);
+  void record_collected(double now_s);
+  // `now_s`: when the step's tokens came to the host.
+  void finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output, double now_s);
   void finish_sample(Sample& sample);
   void end_sample(Sample& sample);
   void fail_request(RequestState& request, const RequestError& error);
@@ -109,6 +124,8 @@ class LlmEngine {
   std::unordered_map<SequenceId, std::unique_ptr<Sample>> samples_;
   std::vector<SequenceId> ended_samples_;  // destroyed once nothing names them any more
   std::deque<ScheduledBatch> in_flight_;
+  std::vector<StepRecord>* step_log_ = nullptr;  // not owned
+  std::size_t num_records_complete_ = 0;         // of step_log_: their steps are collected
   std::vector<SamplingPlan> plans_;
   std::vector<RequestOutput> outputs_;
 };

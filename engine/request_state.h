@@ -34,7 +34,8 @@ class Sample {
   Sequence sequence;
   std::int32_t index;
   OutputProcessor output_processor;
-  bool ended = false;  // no further token is kept
+  bool ended = false;                 // no further token is kept
+  std::vector<double> token_times_s;  // of the tokens kept, while steps are recorded
 
  private:
   std::vector<TokenId> banned_token_ids_;

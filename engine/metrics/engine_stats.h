@@ -38,11 +38,32 @@ struct EngineStats {
                ? 0.0
                : static_cast<double>(kv_blocks_used) / static_cast<double>(kv_blocks_total);
   }
+  // What has happened since `before`: counters are differences, states (running, waiting, blocks)
+  // are as they are now.
+  EngineStats since(const EngineStats& before) const;
+
   double prefix_hit_rate() const {
     return prefix_query_tokens == 0
                ? 0.0
                : static_cast<double>(prefix_hit_tokens) / static_cast<double>(prefix_query_tokens);
   }
 };
+
+inline EngineStats EngineStats::since(const EngineStats& before) const {
+  EngineStats delta = *this;
+  delta.num_requests_finished -= before.num_requests_finished;
+  delta.num_requests_failed -= before.num_requests_failed;
+  delta.num_prompt_tokens -= before.num_prompt_tokens;
+  delta.num_output_tokens -= before.num_output_tokens;
+  delta.num_steps -= before.num_steps;
+  delta.num_batched_tokens -= before.num_batched_tokens;
+  delta.num_padding_tokens -= before.num_padding_tokens;
+  delta.num_wasted_tokens -= before.num_wasted_tokens;
+  delta.num_preemptions -= before.num_preemptions;
+  delta.num_recomputed_tokens -= before.num_recomputed_tokens;
+  delta.prefix_query_tokens -= before.prefix_query_tokens;
+  delta.prefix_hit_tokens -= before.prefix_hit_tokens;
+  return delta;
+}
 
 }  // namespace llmrun

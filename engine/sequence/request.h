@@ -62,6 +62,8 @@ struct CompletionOutput {
   double cumulative_logprob = 0;  // only when logprobs, best_of or beam search computed it
   bool has_cumulative_logprob = false;
   std::vector<TokenLogprobs> logprobs;  // one per token, when asked for
+  // When each token's id was on the host; only while the engine records steps.
+  std::vector<double> token_times_s;
   FinishReason finish_reason = FinishReason::kNone;
   std::string stop_string;  // the stop string that ended it, if one did
   std::optional<TokenId>

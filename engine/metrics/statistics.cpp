@@ -1,0 +1,79 @@
+#include "engine/metrics/statistics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+double mean_of(std::span<const double> samples) {
+  return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
+}
+
+double sum_of_squares(std::span<const double> samples, double mean) {
+  return std::accumulate(samples.begin(), samples.end(), 0.0, [&](double sum, double sample) {
+    return sum + (sample - mean) * (sample - mean);
+  });
+}
+
+}  // namespace
+
+double quantile(std::span<const double> sorted, double p) {
+  LLMRUN_CHECK(!sorted.empty() && p >= 0 && p <= 1);
+  const double h = static_cast<double>(sorted.size() - 1) * p;
+  const auto below = static_cast<std::size_t>(h);
+  const std::size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (h - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+double student_t_975(std::int64_t degrees_of_freedom) {
+  LLMRUN_CHECK(degrees_of_freedom >= 1);
+  constexpr std::array kTable = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306,
+                                 2.262,  2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+                                 2.110,  2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064,
+                                 2.060,  2.056, 2.052, 2.048, 2.045, 2.042};
+  if (degrees_of_freedom <= std::ssize(kTable)) {
+    return kTable[static_cast<std::size_t>(degrees_of_freedom - 1)];
+  }
+  // Cornish-Fisher expansion around the normal quantile; exact to three decimals from here on.
+  constexpr double z = 1.959964;
+  const auto n = static_cast<double>(degrees_of_freedom);
+  return z + (z * z * z + z) / (4 * n) +
+         (5 * std::pow(z, 5) + 16 * z * z * z + 3 * z) / (96 * n * n);
+}
+
+SampleStatistics summarize(std::span<const double> samples) {
+  SampleStatistics result;
+  result.count = std::ssize(samples);
+  if (samples.empty()) return result;
+  result.mean = mean_of(samples);
+  if (result.count < 2) return result;
+  const auto n = static_cast<double>(result.count);
+  result.std = std::sqrt(sum_of_squares(samples, result.mean) / (n - 1));
+  result.ci95_half_width = student_t_975(result.count - 1) * result.std / std::sqrt(n);
+  if (result.mean != 0) result.coefficient_of_variation = result.std / std::abs(result.mean);
+  return result;
+}
+
+Distribution distribution_of(std::vector<double> samples) {
+  Distribution result;
+  result.count = std::ssize(samples);
+  if (samples.empty()) return result;
+  std::sort(samples.begin(), samples.end());
+  result.mean = mean_of(samples);
+  result.std =
+      std::sqrt(sum_of_squares(samples, result.mean) / static_cast<double>(samples.size()));
+  result.min = samples.front();
+  result.max = samples.back();
+  result.p50 = quantile(samples, 0.50);
+  result.p90 = quantile(samples, 0.90);
+  result.p95 = quantile(samples, 0.95);
+  result.p99 = quantile(samples, 0.99);
+  return result;
+}
+
+}  // namespace llmrun

@@ -1,0 +1,44 @@
+// What samples say: moments, percentiles as numpy has them, Student's interval of a mean.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace llmrun {
+
+// Quantile by linear interpolation between order statistics (type 7, numpy.percentile's default):
+// h = (n - 1) p, x[floor h] + (h - floor h) (x[floor h + 1] - x[floor h]). 0 <= p <= 1.
+// REQUIRES: `sorted` is ascending and not empty.
+double quantile(std::span<const double> sorted, double p);
+
+// Of repeated measurements of one figure.
+struct SampleStatistics {
+  std::int64_t count = 0;
+  double mean = 0;
+  double std = 0;                       // of the sample, n - 1 below; 0 when count < 2
+  double ci95_half_width = 0;           // of the mean, by Student's t; 0 when count < 2
+  double coefficient_of_variation = 0;  // std / |mean|; 0 when the mean is 0
+};
+SampleStatistics summarize(std::span<const double> samples);
+
+// Half the width of the 95 % interval of a mean is this times std / sqrt(n).
+// The 0.975 quantile of Student's t with `degrees_of_freedom` >= 1.
+double student_t_975(std::int64_t degrees_of_freedom);
+
+// Of many samples of a latency or a length.
+struct Distribution {
+  std::int64_t count = 0;
+  double mean = 0;
+  double std = 0;  // of the population, as numpy.std
+  double min = 0;
+  double max = 0;
+  double p50 = 0;
+  double p90 = 0;
+  double p95 = 0;
+  double p99 = 0;
+};
+// All zeros when there are no samples.
+Distribution distribution_of(std::vector<double> samples);
+
+}  // namespace llmrun
