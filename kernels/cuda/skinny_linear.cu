@@ -1,0 +1,44 @@
+#include "kernels/cuda/skinny_linear.h"
+#include "kernels/cuda/skinny_linear_variants.h"
+
+namespace llmrun::kernels {
+namespace {
+
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+bool is_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+}  // namespace
+
+bool supports_skinny_linear(const SkinnyLinear& args) {
+  constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
+  if (args.dtype != DType::kBf16 && args.dtype != DType::kF16) return false;
+  if (args.out_dtype != args.dtype && args.out_dtype != DType::kF32) return false;
+  if (args.num_tokens < 1 || args.num_tokens > kMaxSkinnyTokens) return false;
+  if (args.num_rows < 1 || args.num_rows > kMaxExtent) return false;
+  if (args.num_columns < 8 || args.num_columns % 8 != 0 || args.num_columns > kMaxExtent) {
+    return false;
+  }
+  if (args.epilogue == CudaLinearEpilogue::kSiluMul && args.num_rows % 16 != 0) return false;
+  return is_aligned(args.x) && is_aligned(args.weight);
+}
+
+void skinny_linear(const Launch& launch, const SkinnyLinear& args) {
+  LLMRUN_CHECK(supports_skinny_linear(args));
+  if (supports_skinny_stream(device_attribute(cudaDevAttrComputeCapabilityMajor))) {
+    const int num_multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+    skinny_linear_stream(launch, args, plan_skinny_stream(args, num_multiprocessors));
+  } else {
+    skinny_linear_direct(launch, args);
+  }
+}
+
+}  // namespace llmrun::kernels
