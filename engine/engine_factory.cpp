@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "engine/backend/cpu/cpu_backend.h"
+#include "engine/backend/cuda/cuda_backend.h"
 #include "engine/core/error.h"
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/models/model_registry.h"
@@ -19,15 +20,30 @@ namespace llmrun {
 namespace {
 
 // Logits are computed and sampled for so many rows at a time; more only costs memory.
-constexpr std::int32_t kMaxLogitsRows = 64;
+std::int32_t max_logits_rows(const EngineConfig& config, bool is_cuda) {
+  return is_cuda ? std::min(config.max_num_seqs, 1024) : 64;
+}
 
-std::unique_ptr<Backend> create_backend(const EngineConfig& config,
-                                        std::vector<std::string>& notes) {
+// Whether the engine runs on a GPU. Throws Error(kUsage) when one is asked for and there is none.
+bool choose_cuda(const EngineConfig& config, std::vector<std::string>& notes) {
+  if (config.device == "cpu") return false;
+  const std::string problem = cuda_unavailable_reason();
+  if (problem.empty()) return true;
   if (config.device == "cuda") {
     throw Error(ErrorKind::kUsage,
-                "--device cuda: this build of llmrun has no CUDA backend; use --device cpu");
+                fmt::format("--device cuda: {}; --device cpu runs without", problem));
   }
-  if (config.device == "auto") notes.push_back("device: cpu (this build has no CUDA backend)");
+  notes.push_back(fmt::format("device: cpu ({})", problem));
+  return false;
+}
+
+std::unique_ptr<Backend> create_backend(const EngineConfig& config, bool is_cuda, DType dtype) {
+  if (is_cuda) {
+    return make_cuda_backend({.dtype = dtype,
+                              .plain_attention = config.attention == AttentionKind::kPlain,
+                              .graphs = config.cuda_graphs,
+                              .deterministic = config.deterministic});
+  }
   CpuBackendOptions options;
   options.num_threads = config.num_threads;
   if (config.cpu_isa != "auto") options.isa = parse_cpu_isa(config.cpu_isa);
@@ -42,7 +58,7 @@ ModelLocation locate(const EngineConfig& config) {
 }
 
 // Replaces every 0 and "auto" by what the model and the device want.
-void resolve_sizes(EngineConfig& config, const ModelConfig& model,
+void resolve_sizes(EngineConfig& config, const ModelConfig& model, bool is_cuda,
                    std::vector<std::string>& notes) {
   const auto model_positions =
       static_cast<std::int32_t>(std::min<std::int64_t>(model.max_positions, 1 << 24));
@@ -52,10 +68,14 @@ void resolve_sizes(EngineConfig& config, const ModelConfig& model,
                             config.max_model_len, model_positions));
   }
   if (config.max_model_len == 0) config.max_model_len = model_positions;
-  if (config.max_num_seqs == 0) config.max_num_seqs = 64;
-  if (config.max_num_batched_tokens == 0) config.max_num_batched_tokens = 512;
-  if (config.memory_utilization == 0.0) config.memory_utilization = 0.5;
-  if (config.steps_ahead < 0) config.steps_ahead = 0;
+  if (config.max_num_seqs == 0) config.max_num_seqs = is_cuda ? 1024 : 64;
+  if (config.max_num_batched_tokens == 0) config.max_num_batched_tokens = is_cuda ? 8192 : 512;
+  if (config.memory_utilization == 0.0) config.memory_utilization = is_cuda ? 0.9 : 0.5;
+  if (config.steps_ahead < 0) config.steps_ahead = is_cuda ? 1 : 0;
+  if (!is_cuda) {
+    config.cuda_graphs = false;
+    config.attention = AttentionKind::kPaged;
+  }
   if (config.kv_layout == KvLayout::kContiguous) {
     config.block_size = config.max_model_len;  // one block a sequence
   }
@@ -74,37 +94,40 @@ void resolve_sizes(EngineConfig& config, const ModelConfig& model,
 DType resolve_kv_cache_dtype(const EngineConfig& config, DType weights) {
   if (config.kv_cache_dtype == "float32") return DType::kF32;
   if (config.kv_cache_dtype == "bfloat16") return DType::kBf16;
-  return weights == DType::kF32 ? DType::kF32 : DType::kBf16;
+  return weights;
 }
 
-// Whether the backend multiplies in float16; the CPU's kernels know bfloat16 and float32.
-bool supports_float16(const Backend& backend) {
-  return backend.name() != "cpu";
+ModelRunner::Options runner_options(const EngineDescription& description, std::int64_t vocab_size,
+                                    bool is_cuda) {
+  const EngineConfig& config = description.config;
+  return {.num_blocks = description.memory_plan.num_blocks,
+          .block_size = config.block_size,
+          .max_model_len = config.max_model_len,
+          .max_num_seqs = config.max_num_seqs,
+          .max_num_batched_tokens = config.max_num_batched_tokens,
+          .pads_batches = config.scheduler == SchedulerKind::kStatic,
+          .max_logits_rows = max_logits_rows(config, is_cuda),
+          .vocab_size = vocab_size,
+          .kv_cache_dtype = description.kv_cache_dtype};
 }
 
-MemoryPlan make_memory_plan(const EngineConfig& config, const ModelConfig& model,
-                            DType kv_cache_dtype, const ModelFootprint& footprint,
-                            const Backend& backend) {
-  const KvCacheShape shape{.num_layers = model.num_layers,
-                           .num_blocks = 1,
-                           .block_size = config.block_size,
-                           .num_kv_heads = model.num_kv_heads,
-                           .head_dim = model.head_dim,
-                           .dtype = kv_cache_dtype};
-  const auto logits_bytes = static_cast<std::size_t>(kMaxLogitsRows) *
-                            static_cast<std::size_t>(model.vocab_size) * sizeof(float);
-  return plan_memory({.total_bytes = backend.total_bytes(),
-                      .free_bytes = backend.free_bytes(),
-                      .memory_utilization = config.memory_utilization,
-                      .weight_bytes = footprint.weight_bytes,
-                      .activation_bytes = footprint.workspace_bytes + logits_bytes,
-                      .reserve_bytes = 0,
-                      .kv_cache_memory_bytes = config.kv_cache_memory_bytes,
-                      .num_kv_blocks_override = config.num_kv_blocks_override,
-                      .bytes_per_token = shape.bytes_per_token(),
-                      .block_size = config.block_size,
-                      .max_model_len = config.max_model_len,
-                      .max_num_seqs = config.max_num_seqs});
+MemoryPlan make_memory_plan(const EngineConfig& config, const StepLimits& limits,
+                            const ModelFootprint& footprint, const Backend& backend) {
+  const auto logits_bytes = static_cast<std::size_t>(limits.max_logits_rows) *
+                            static_cast<std::size_t>(limits.vocab_size) * sizeof(float);
+  return plan_memory(
+      {.total_bytes = backend.total_bytes(),
+       .free_bytes = backend.free_bytes(),
+       .memory_utilization = config.memory_utilization,
+       .weight_bytes = footprint.weight_bytes,
+       .activation_bytes = footprint.workspace_bytes + logits_bytes + backend.step_bytes(limits),
+       .reserve_bytes = 0,
+       .kv_cache_memory_bytes = config.kv_cache_memory_bytes,
+       .num_kv_blocks_override = config.num_kv_blocks_override,
+       .bytes_per_token = limits.kv_cache.bytes_per_token(),
+       .block_size = config.block_size,
+       .max_model_len = config.max_model_len,
+       .max_num_seqs = config.max_num_seqs});
 }
 
 std::unique_ptr<Scheduler> make_scheduler(const EngineConfig& config, KvCacheManager& kv_cache) {
@@ -160,15 +183,19 @@ std::vector<TokenId> eos_token_ids(const ModelConfig& model, const GenerationDef
 struct Preparation {
   ModelLocation location;
   ModelConfig model;
+  bool is_cuda = false;
   std::unique_ptr<Backend> backend;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   ModelFootprint footprint;
   EngineDescription description;  // but for the memory plan
 
+  ModelRunner::Options runner_options() const {
+    return llmrun::runner_options(description, known_vocab_size(model, tokenizer.get()), is_cuda);
+  }
   MemoryPlan plan_memory() const {
-    return make_memory_plan(description.config, model, description.kv_cache_dtype, footprint,
-                            *backend);
+    return make_memory_plan(description.config, ModelRunner::step_limits(runner_options(), model),
+                            footprint, *backend);
   }
 };
 
@@ -181,7 +208,8 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
 
   prepared.location = locate(config);
   prepared.model = read_model_config(prepared.location);
-  resolve_sizes(config, prepared.model, description.notes);
+  prepared.is_cuda = choose_cuda(config, description.notes);
+  resolve_sizes(config, prepared.model, prepared.is_cuda, description.notes);
   prepared.tokenizer = make_tokenizer(config, prepared.location);
   prepared.chat_template = make_chat_template(prepared.location, chat_template);
   if (!prepared.location.is_shape()) {
@@ -190,18 +218,17 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
   }
   description.eos_token_ids =
       eos_token_ids(prepared.model, description.generation_defaults, prepared.tokenizer.get());
-  prepared.backend = create_backend(config, description.notes);
+  const ModelFootprint footprint = measure_model(
+      prepared.location, prepared.model,
+      {.dtype = config.dtype,
+       .float16_supported = prepared.is_cuda,  // the CPU's kernels know bfloat16 and float32
+       .dummy_weights = config.load_format == "dummy",
+       .allow_symlinks = config.allow_symlinks,
+       .activation_dtype = prepared.is_cuda ? std::nullopt : std::optional(DType::kF32),
+       .max_tokens = config.max_num_batched_tokens,
+       .max_logits_rows = config.max_num_batched_tokens});
+  prepared.backend = create_backend(config, prepared.is_cuda, footprint.dtype.dtype);
   description.device = prepared.backend->description();
-
-  const ModelFootprint footprint =
-      measure_model(prepared.location, prepared.model,
-                    {.dtype = config.dtype,
-                     .float16_supported = supports_float16(*prepared.backend),
-                     .dummy_weights = config.load_format == "dummy",
-                     .allow_symlinks = config.allow_symlinks,
-                     .activation_dtype = prepared.backend->activation_dtype(),
-                     .max_tokens = config.max_num_batched_tokens,
-                     .max_logits_rows = config.max_num_batched_tokens});
   description.dtype = footprint.dtype.dtype;
   description.num_parameters = footprint.num_parameters;
   description.kv_cache_dtype = resolve_kv_cache_dtype(config, footprint.dtype.dtype);
@@ -214,7 +241,7 @@ LoadedModel load_weights(const Preparation& prepared,
   const EngineConfig& config = prepared.description.config;
   ModelLoadOptions options;
   options.dtype = config.dtype;
-  options.float16_supported = supports_float16(*prepared.backend);
+  options.float16_supported = prepared.is_cuda;
   options.dummy_weights = config.load_format == "dummy";
   options.seed = config.seed;
   options.allow_symlinks = config.allow_symlinks;
@@ -237,19 +264,11 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
   description.model_fingerprint = loaded.fingerprint;
 
   const EngineConfig& config = description.config;
-  const std::int64_t vocab_size = known_vocab_size(prepared.model, prepared.tokenizer.get());
+  const ModelRunner::Options runner = prepared.runner_options();
   LlmEngine::Parts parts;
   parts.backend = std::move(prepared.backend);
   parts.model = std::move(loaded.model);
-  parts.runner = std::make_unique<ModelRunner>(
-      *parts.backend, *parts.model,
-      ModelRunner::Options{.num_blocks = description.memory_plan.num_blocks,
-                           .block_size = config.block_size,
-                           .max_num_seqs = config.max_num_seqs,
-                           .max_num_batched_tokens = config.max_num_batched_tokens,
-                           .max_logits_rows = kMaxLogitsRows,
-                           .vocab_size = vocab_size,
-                           .kv_cache_dtype = description.kv_cache_dtype});
+  parts.runner = std::make_unique<ModelRunner>(*parts.backend, *parts.model, runner);
   parts.kv_cache = std::make_unique<KvCacheManager>(
       KvCacheManager::Options{.num_blocks = description.memory_plan.num_blocks,
                               .block_size = config.block_size,
@@ -261,7 +280,7 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
                                    .steps_ahead = config.steps_ahead,
                                    .seed = config.seed,
                                    .eos_token_ids = description.eos_token_ids,
-                                   .vocab_size = vocab_size};
+                                   .vocab_size = runner.vocab_size};
 
   CreatedEngine created;
   created.engine = std::make_unique<LlmEngine>(std::move(parts), options);

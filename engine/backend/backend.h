@@ -75,7 +75,8 @@ struct AttentionParams {
 // The largest step that will be uploaded, and what its sequences look at.
 struct StepLimits {
   std::int32_t max_num_tokens = 0;     // T, padding of the caller included
-  std::int32_t max_num_sequences = 0;  // S; also the number of request slots
+  std::int32_t max_num_sequences = 0;  // S
+  std::int32_t max_num_slots = 0;      // request slots
   std::int32_t max_num_blocks = 0;     // B, blocks of the longest sequence
   std::int32_t max_logits_rows = 0;    // R of one sample()
   std::int32_t num_query_heads = 0;
@@ -136,9 +137,9 @@ class Backend {
   // [N].
   virtual DeviceTensor make_vector(Tensor host) = 0;
 
-  // Allocates what steps of this size need beside the caller's tensors. Called once, before the KV
-  // cache is allocated and before the first upload; a backend that has nothing to allocate ignores
-  // it. step_bytes() says how much that will be, graphs included.
+  // Allocates what steps of this size need beside the caller's tensors. Called when the weights are
+  // there, before the KV cache is allocated and before the first upload, and again, with no step in
+  // flight, when other steps will come. step_bytes() says how much that will be, graphs included.
   virtual void prepare(const StepLimits& limits) { static_cast<void>(limits); }
   virtual std::size_t step_bytes(const StepLimits& limits) const {
     static_cast<void>(limits);

@@ -120,7 +120,8 @@ ModelFootprint measure_model(const ModelLocation& location, const ModelConfig& c
   footprint.weight_bytes =
       static_cast<std::size_t>(footprint.num_parameters) * dtype_bytes(footprint.dtype.dtype);
   footprint.workspace_bytes =
-      model->workspace_bytes(options.activation_dtype, options.max_tokens, options.max_logits_rows);
+      model->workspace_bytes(options.activation_dtype.value_or(footprint.dtype.dtype),
+                             options.max_tokens, options.max_logits_rows);
   return footprint;
 }
 

@@ -46,7 +46,7 @@ struct FootprintOptions {
   bool float16_supported = true;
   bool dummy_weights = false;
   bool allow_symlinks = false;
-  DType activation_dtype = DType::kF32;
+  std::optional<DType> activation_dtype;  // of the workspace; nullopt: the weights'
   std::int64_t max_tokens = 0;
   std::int64_t max_logits_rows = 0;
 };

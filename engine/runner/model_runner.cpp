@@ -10,6 +10,27 @@ constexpr std::uint64_t kNoOwner = ~std::uint64_t{0};
 
 }  // namespace
 
+StepLimits ModelRunner::step_limits(const Options& options, const ModelConfig& config) {
+  const std::int32_t max_model_len =
+      options.max_model_len > 0 ? options.max_model_len : options.num_blocks * options.block_size;
+  return {.max_num_tokens = options.max_num_batched_tokens,
+          // Each padding token is a sequence of its own.
+          .max_num_sequences =
+              options.pads_batches ? options.max_num_batched_tokens : options.max_num_seqs,
+          .max_num_slots = options.max_num_seqs,
+          .max_num_blocks = (max_model_len + options.block_size - 1) / options.block_size,
+          .max_logits_rows = options.max_logits_rows,
+          .num_query_heads = config.num_query_heads,
+          .vocab_size = config.vocab_size,
+          .intermediate_size = config.intermediate_size,
+          .kv_cache = {.num_layers = config.num_layers,
+                       .num_blocks = options.num_blocks,
+                       .block_size = options.block_size,
+                       .num_kv_heads = config.num_kv_heads,
+                       .head_dim = config.head_dim,
+                       .dtype = options.kv_cache_dtype}};
+}
+
 ModelRunner::ModelRunner(Backend& backend, CausalLm& model, const Options& options)
     : backend_(backend), model_(model), options_(options) {
   LLMRUN_CHECK(options.num_blocks >= 2 && options.block_size >= 1);
@@ -18,6 +39,7 @@ ModelRunner::ModelRunner(Backend& backend, CausalLm& model, const Options& optio
   LLMRUN_CHECK(options.vocab_size >= 1 && options.vocab_size <= config.vocab_size);
   model.allocate_workspace(backend, options.max_num_batched_tokens, options.max_num_batched_tokens);
   logits_ = backend.allocate_tensor(DType::kF32, {options.max_logits_rows, config.vocab_size});
+  backend.prepare(step_limits(options, config));
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
     KvCacheView view;
     for (Tensor* side : {&view.key, &view.value}) {

@@ -40,12 +40,17 @@ class ModelRunner {
   struct Options {
     std::int32_t num_blocks = 0;  // of the KV pool, the reserved block included
     std::int32_t block_size = 0;
+    std::int32_t max_model_len = 0;           // tokens of the longest sequence
     std::int32_t max_num_seqs = 0;            // request slots
     std::int32_t max_num_batched_tokens = 0;  // tokens of one step, padding included
+    bool pads_batches = false;                // batches with padding tokens will come
     std::int32_t max_logits_rows = 0;  // logits are computed and sampled this many rows at a time
     std::int64_t vocab_size = 0;       // ids that may be sampled; <= the model's vocabulary rows
     DType kv_cache_dtype = DType::kBf16;
   };
+
+  // The largest step of a runner with these options.
+  static StepLimits step_limits(const Options& options, const ModelConfig& config);
 
   // Allocates the KV cache, the activations and the logits. The backend and the model must outlive
   // this. Throws Error(kMemory).

@@ -1,9 +1,9 @@
 // Whether a CUDA device can be used here. Tests of the GPU skip without one, and say so.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdio>
+
+#include <cuda_runtime_api.h>
 
 namespace llmrun::testing {
 

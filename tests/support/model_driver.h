@@ -38,6 +38,20 @@ class ModelDriver {
       }
       layers_.push_back(view);
     }
+    backend.prepare({.max_num_tokens = static_cast<std::int32_t>(options.max_tokens),
+                     .max_num_sequences = static_cast<std::int32_t>(options.max_tokens),
+                     .max_num_slots = 64,
+                     .max_num_blocks = options.num_blocks,
+                     .max_logits_rows = static_cast<std::int32_t>(options.max_tokens),
+                     .num_query_heads = config.num_query_heads,
+                     .vocab_size = config.vocab_size,
+                     .intermediate_size = config.intermediate_size,
+                     .kv_cache = {.num_layers = config.num_layers,
+                                  .num_blocks = options.num_blocks,
+                                  .block_size = options.block_size,
+                                  .num_kv_heads = config.num_kv_heads,
+                                  .head_dim = config.head_dim,
+                                  .dtype = options.kv_dtype}});
     logits_ = backend.allocate_tensor(DType::kF32, {options.max_tokens, config.vocab_size});
     // Odd numbers downwards, then even ones: neighbours in a sequence are never neighbours here.
     for (BlockId block = 1; block < options.num_blocks; block += 2) free_.push_back(block);

@@ -100,9 +100,11 @@ TEST_CASE("every field is in the manifest") {
   config.max_num_seqs = 1;
   config.max_num_batched_tokens = 1;
   config.steps_ahead = 1;
+  config.cuda_graphs = false;
+  config.attention = AttentionKind::kPlain;
   config.seed = 1;
   const nlohmann::ordered_json after = to_json(config);
-  CHECK(after.size() == 24);
+  CHECK(after.size() == 26);
   for (const auto& [key, value] : after.items()) {
     CAPTURE(key);
     CHECK(value != before.at(key));

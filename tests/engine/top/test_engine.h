@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "engine/backend/cpu/cpu_backend.h"
+#include "engine/backend/cuda/cuda_backend.h"
 #include "engine/llm_engine.h"
 #include "engine/models/model_registry.h"
 #include "engine/scheduler/continuous_scheduler.h"
@@ -51,17 +52,29 @@ struct TestEngineOptions {
   std::string dtype = "float32";  // of the weights; the KV cache is float32
   bool deterministic = false;
   std::uint64_t seed = 7;
+  // On a GPU instead: dtype is also that of activations and of the KV cache.
+  bool cuda = false;
+  bool cuda_graphs = true;
+  bool plain_attention = false;
 };
 
 class TestEngine {
  public:
   explicit TestEngine(const TestEngineOptions& options) {
     LlmEngine::Parts parts;
-    CpuBackendOptions cpu;
-    cpu.num_threads = options.num_threads;
-    cpu.isa = options.isa;
-    cpu.deterministic = options.deterministic;
-    parts.backend = make_cpu_backend(cpu);
+    const DType cuda_dtype = options.dtype == "float32" ? DType::kF32 : DType::kBf16;
+    if (options.cuda) {
+      parts.backend = make_cuda_backend({.dtype = cuda_dtype,
+                                         .plain_attention = options.plain_attention,
+                                         .graphs = options.cuda_graphs,
+                                         .deterministic = options.deterministic});
+    } else {
+      CpuBackendOptions cpu;
+      cpu.num_threads = options.num_threads;
+      cpu.isa = options.isa;
+      cpu.deterministic = options.deterministic;
+      parts.backend = make_cpu_backend(cpu);
+    }
     if (options.late_backend) {
       parts.backend = std::make_unique<LateBackend>(std::move(parts.backend));
     }
@@ -73,11 +86,13 @@ class TestEngine {
         *parts.backend, *parts.model,
         ModelRunner::Options{.num_blocks = options.num_blocks + 1,
                              .block_size = options.block_size,
+                             .max_model_len = options.max_model_len,
                              .max_num_seqs = options.max_num_seqs,
                              .max_num_batched_tokens = options.max_num_batched_tokens,
+                             .pads_batches = options.is_static,
                              .max_logits_rows = options.max_logits_rows,
                              .vocab_size = vocab_size,
-                             .kv_cache_dtype = DType::kF32});
+                             .kv_cache_dtype = options.cuda ? cuda_dtype : DType::kF32});
     parts.kv_cache = std::make_unique<KvCacheManager>(
         KvCacheManager::Options{.num_blocks = options.num_blocks + 1,
                                 .block_size = options.block_size,

@@ -1,0 +1,208 @@
+#include "engine/backend/cuda/cuda_linear.h"
+
+#include <algorithm>
+#include <set>
+
+#include "engine/backend/cuda/cuda_graph.h"
+#include "engine/core/error.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/skinny_linear.h"
+#include "kernels/cuda/weights.h"
+
+namespace llmrun {
+namespace {
+
+using kernels::check_cuda;
+using kernels::CudaLinearEpilogue;
+
+// Longer steps compute gate and up in slices of so many tokens, to bound the scratch memory.
+constexpr std::int64_t kGateUpTokens = 4096;
+
+// A model of fewer bytes gains nothing from measurements that take longer than its work.
+constexpr std::size_t kSmallestTunedModel = std::size_t{256} << 20;
+
+kernels::SkinnyLinear skinny_args(const GemmCall& call, CudaLinearEpilogue epilogue) {
+  return {.out = call.out,
+          .x = call.x,
+          .weight = call.weight,
+          .bias = call.bias,
+          .num_tokens = call.num_tokens,
+          .num_rows = call.shape.num_rows,
+          .num_columns = call.shape.num_columns,
+          .dtype = call.shape.dtype,
+          .out_dtype = call.shape.out_dtype,
+          .epilogue = epilogue};
+}
+
+std::byte* offset(const void* base, std::int64_t num_elements, DType dtype) {
+  return static_cast<std::byte*>(const_cast<void*>(base)) +
+         static_cast<std::size_t>(num_elements) * dtype_bytes(dtype);
+}
+
+}  // namespace
+
+CudaLinear::CudaLinear(kernels::Launch launch, const Options& options)
+    : launch_(launch),
+      options_(options),
+      planner_(gemm_,
+               {.deterministic = options.deterministic, .device_name = options.device_name}) {}
+
+void CudaLinear::note_weight(const CudaLinearWeight& weight) {
+  weights_.push_back(&weight);
+}
+
+std::size_t CudaLinear::num_bytes(std::int64_t max_num_tokens, std::int64_t intermediate_size,
+                                  DType dtype) {
+  const std::int64_t tokens = std::min(max_num_tokens, kGateUpTokens);
+  return CublasLtGemm::kWorkspaceBytes +
+         static_cast<std::size_t>(tokens * 2 * intermediate_size) * dtype_bytes(dtype);
+}
+
+void CudaLinear::prepare(std::int64_t max_num_tokens, std::int64_t vocab_size,
+                         std::int64_t max_logits_rows) {
+  std::size_t gate_up_row_bytes = 0;
+  std::size_t total_bytes = 0;
+  for (const CudaLinearWeight* weight : weights_) {
+    total_bytes += weight->num_bytes();
+    if (!weight->is_gate_up()) continue;
+    gate_up_row_bytes = std::max(gate_up_row_bytes, static_cast<std::size_t>(weight->num_rows()) *
+                                                        dtype_bytes(weight->dtype()));
+  }
+  const auto gate_up_tokens = static_cast<std::size_t>(std::min(max_num_tokens, kGateUpTokens));
+  gate_up_ = std::make_unique<CudaBuffer>(gate_up_tokens * gate_up_row_bytes);
+  if (options_.tune && !options_.deterministic && total_bytes >= kSmallestTunedModel) {
+    tune(max_num_tokens, vocab_size, max_logits_rows);
+  }
+  weights_.clear();
+}
+
+void CudaLinear::run(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
+                     const CudaLinearWeight& weight, CudaLinearEpilogue epilogue) {
+  if (num_tokens == 0) return;
+  const GemmCall call{.shape = shape_of(weight, out_dtype),
+                      .num_tokens = num_tokens,
+                      .out = out,
+                      .x = x,
+                      .weight = weight.data(),
+                      .bias = weight.bias(),
+                      .adds = epilogue == CudaLinearEpilogue::kAdd};
+  run_chosen(call, epilogue, planner_.choose(call.shape, num_tokens, can_stream(call, epilogue)));
+}
+
+GemmShape CudaLinear::shape_of(const CudaLinearWeight& weight, DType out_dtype) const {
+  return {.num_rows = weight.num_rows(),
+          .num_columns = weight.num_columns(),
+          .dtype = weight.dtype(),
+          .out_dtype = out_dtype,
+          .has_bias = weight.has_bias(),
+          .is_gate_up = weight.is_gate_up()};
+}
+
+bool CudaLinear::can_stream(const GemmCall& call, CudaLinearEpilogue epilogue) const {
+  return !options_.deterministic && kernels::supports_skinny_linear(skinny_args(call, epilogue));
+}
+
+void CudaLinear::run_chosen(const GemmCall& call, CudaLinearEpilogue epilogue,
+                            const GemmChoice& choice) {
+  if (choice.streams_weights) {
+    kernels::skinny_linear(launch_, skinny_args(call, epilogue));
+  } else if (epilogue == CudaLinearEpilogue::kSiluMul) {
+    run_gate_up(call, choice);
+  } else {
+    gemm_.run(call, choice.algo, workspace_.data(), launch_.stream);
+  }
+}
+
+void CudaLinear::run_gate_up(const GemmCall& call, const GemmChoice& choice) {
+  const std::int64_t intermediate_size = call.shape.num_rows / 2;
+  for (std::int64_t begin = 0; begin < call.num_tokens; begin += kGateUpTokens) {
+    GemmCall slice = call;
+    slice.num_tokens = std::min(kGateUpTokens, call.num_tokens - begin);
+    slice.x = offset(call.x, begin * call.shape.num_columns, call.shape.dtype);
+    slice.out = gate_up_->data();
+    const bool is_whole = slice.num_tokens == call.num_tokens;
+    gemm_.run(slice,
+              is_whole ? choice.algo : planner_.choose(call.shape, slice.num_tokens, false).algo,
+              workspace_.data(), launch_.stream);
+    kernels::silu_mul(launch_, offset(call.out, begin * intermediate_size, call.shape.dtype),
+                      slice.out, slice.num_tokens, intermediate_size, call.shape.dtype);
+  }
+}
+
+void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
+                      std::int64_t max_logits_rows) {
+  const std::filesystem::path path = GemmPlanner::default_path();
+  planner_.load(path);
+  std::set<GemmShape> layer_shapes;
+  std::set<GemmShape> logits_shapes;
+  std::int64_t widest_out = 0;
+  std::int64_t widest_in = 0;
+  for (const CudaLinearWeight* weight : weights_) {
+    const bool makes_logits = weight->num_rows() == vocab_size;
+    (makes_logits ? logits_shapes : layer_shapes)
+        .insert(shape_of(*weight, makes_logits ? DType::kF32 : weight->dtype()));
+    widest_in = std::max(widest_in, weight->num_columns());
+    if (!makes_logits) widest_out = std::max(widest_out, weight->num_rows());
+  }
+  const std::int64_t max_layer_tokens = std::min<std::int64_t>(max_num_tokens, 8192);
+  const auto out_bytes = static_cast<std::size_t>(
+      std::max(max_layer_tokens * widest_out * 2, max_logits_rows * vocab_size * 4));
+  CudaBuffer x(static_cast<std::size_t>(std::max(max_layer_tokens, max_logits_rows) * widest_in) *
+               sizeof(float));
+  CudaBuffer out(out_bytes * 2);
+  kernels::fill_normal(launch_, x.data(), DType::kBf16,
+                       static_cast<std::int64_t>(x.num_bytes() / 2), 1.0F, 1);
+  const auto measure_one = [&](const GemmShape& shape, std::int64_t num_tokens,
+                               const GemmChoice& choice) {
+    return measure(shape, num_tokens, choice, out.data(), x.data());
+  };
+  int num_measured = 0;
+  for (const auto& [shapes, tokens] :
+       {std::pair{&layer_shapes, max_layer_tokens}, std::pair{&logits_shapes, max_logits_rows}}) {
+    const std::vector<GemmShape> list(shapes->begin(), shapes->end());
+    num_measured += planner_.tune(list, tokens, measure_one);
+  }
+  if (num_measured > 0) planner_.save(path);
+}
+
+// Over all weights of the shape in turn, so that none is in the cache by luck, and as a graph, so
+// that no launch is measured.
+double CudaLinear::measure(const GemmShape& shape, std::int64_t num_tokens,
+                           const GemmChoice& choice, void* out, const void* x) {
+  const CudaLinearEpilogue epilogue =
+      shape.is_gate_up ? CudaLinearEpilogue::kSiluMul : CudaLinearEpilogue::kStore;
+  GemmCall call{.shape = shape, .num_tokens = num_tokens, .out = out, .x = x};
+  std::vector<const CudaLinearWeight*> weights;
+  for (const CudaLinearWeight* weight : weights_) {
+    if (shape_of(*weight, shape.out_dtype) == shape) weights.push_back(weight);
+  }
+  call.weight = weights.front()->data();
+  call.bias = weights.front()->bias();
+  if (choice.streams_weights && !can_stream(call, epilogue)) return -1;
+  if (shape.is_gate_up && num_tokens > kGateUpTokens) return -1;
+  const std::size_t num_calls = num_tokens <= 512 ? std::max<std::size_t>(weights.size(), 4) : 4;
+  CudaEvent begin(true);
+  CudaEvent end(true);
+  try {
+    run_chosen(call, epilogue, choice);  // loads the kernel
+    const CudaGraph calls(launch_.stream, [&] {
+      for (std::size_t i = 0; i < num_calls; ++i) {
+        call.weight = weights[i % weights.size()]->data();
+        call.bias = weights[i % weights.size()]->bias();
+        run_chosen(call, epilogue, choice);
+      }
+    });
+    calls.launch(launch_.stream);
+    begin.record(launch_.stream);
+    calls.launch(launch_.stream);
+    end.record(launch_.stream);
+    end.wait();
+  } catch (const Error&) {
+    return -1;  // a candidate that this library only thought it could run
+  }
+  float milliseconds = 0;
+  check_cuda(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "cudaEventElapsedTime");
+  return static_cast<double>(milliseconds) / 1000.0 / static_cast<double>(num_calls);
+}
+
+}  // namespace llmrun

@@ -1,0 +1,65 @@
+// Matrix products of the CUDA backend: each on the weight-streaming kernel or on cuBLASLt, as
+// GemmPlanner decided, with the work that goes before and after.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <cuda_runtime_api.h>
+
+#include "engine/backend/cuda/cuda_memory.h"
+#include "engine/backend/cuda/cuda_weights.h"
+#include "engine/backend/cuda/gemm_plan.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/linear_epilogue.h"
+
+namespace llmrun {
+
+class CudaLinear {
+ public:
+  struct Options {
+    bool deterministic = false;
+    bool tune = true;  // measure algorithms of large models at start
+    std::string device_name;
+  };
+  CudaLinear(kernels::Launch launch, const Options& options);
+
+  // Notes a weight that will be used, so that prepare() can measure with it. It must live until
+  // then.
+  void note_weight(const CudaLinearWeight& weight);
+
+  // Allocates scratch memory for steps of up to `max_num_tokens` and measures what is not known
+  // yet. `vocab_size`: weights with so many rows make float32 logits of up to `max_logits_rows`.
+  // The noted weights are forgotten afterwards.
+  void prepare(std::int64_t max_num_tokens, std::int64_t vocab_size, std::int64_t max_logits_rows);
+  // What prepare() will allocate and keep.
+  static std::size_t num_bytes(std::int64_t max_num_tokens, std::int64_t intermediate_size,
+                               DType dtype);
+
+  // out [M, N] (kSiluMul: [M, N / 2]) from x [M, K] and the weight.
+  void run(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
+           const CudaLinearWeight& weight, kernels::CudaLinearEpilogue epilogue);
+
+ private:
+  GemmShape shape_of(const CudaLinearWeight& weight, DType out_dtype) const;
+  bool can_stream(const GemmCall& call, kernels::CudaLinearEpilogue epilogue) const;
+  void run_chosen(const GemmCall& call, kernels::CudaLinearEpilogue epilogue,
+                  const GemmChoice& choice);
+  void run_gate_up(const GemmCall& call, const GemmChoice& choice);
+  void tune(std::int64_t max_num_tokens, std::int64_t vocab_size, std::int64_t max_logits_rows);
+  double measure(const GemmShape& shape, std::int64_t num_tokens, const GemmChoice& choice,
+                 void* out, const void* x);
+
+  kernels::Launch launch_;
+  Options options_;
+  CublasLtGemm gemm_;
+  GemmPlanner planner_;
+  CudaBuffer workspace_{CublasLtGemm::kWorkspaceBytes};
+  std::unique_ptr<CudaBuffer> gate_up_;  // [kGateUpTokens, 2 I]
+  std::vector<const CudaLinearWeight*> weights_;
+};
+
+}  // namespace llmrun

@@ -1,0 +1,77 @@
+// Memory of a GPU and page-locked memory of the host, with owners; and the way from one to the
+// other for weights: through page-locked pieces, so that the bus is kept busy.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include <cuda_runtime_api.h>
+
+#include "engine/backend/backend.h"
+
+namespace llmrun {
+
+class CudaBuffer final : public DeviceBuffer {
+ public:
+  // Uninitialised. Throws Error(kMemory) with the bytes asked for and those free.
+  explicit CudaBuffer(std::size_t num_bytes);
+  ~CudaBuffer() override;
+  CudaBuffer(const CudaBuffer&) = delete;
+  CudaBuffer& operator=(const CudaBuffer&) = delete;
+  void* data() override { return data_; }
+  std::size_t num_bytes() const override { return num_bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t num_bytes_;
+};
+
+class PinnedBuffer {
+ public:
+  explicit PinnedBuffer(std::size_t num_bytes);
+  ~PinnedBuffer();
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+  std::byte* data() const { return data_; }
+  std::size_t num_bytes() const { return num_bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t num_bytes_;
+};
+
+class CudaEvent {
+ public:
+  explicit CudaEvent(bool with_timing = false);
+  ~CudaEvent();
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  cudaEvent_t get() const { return event_; }
+  void record(cudaStream_t stream) const;
+  void wait() const;  // the host waits
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// Copies host memory of any kind to the device. While one piece crosses the bus, the next is put
+// into page-locked memory.
+class HostToDeviceCopier {
+ public:
+  explicit HostToDeviceCopier(cudaStream_t stream);
+  // `source` may be reused when this returns; the copy is queued on the stream.
+  void copy(void* device, const void* source, std::size_t num_bytes);
+
+ private:
+  static constexpr std::size_t kPieceBytes = std::size_t{16} << 20;
+  struct Piece {
+    PinnedBuffer memory{kPieceBytes};
+    CudaEvent is_free;
+  };
+  cudaStream_t stream_;
+  std::array<Piece, 3> pieces_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace llmrun

@@ -1,0 +1,234 @@
+#include "engine/backend/cuda/gemm_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+// Sizes that are measured. Fine where a step is short and tiles are half empty, coarse where
+// everything is large.
+constexpr std::array<std::int64_t, 39> kMeasuredTokens = {
+    1,    2,    4,    8,    16,   24,   32,   40,   48,   56,   64,   80,    96,
+    112,  128,  160,  192,  224,  256,  320,  384,  448,  512,  640,  768,   896,
+    1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384};
+
+constexpr int kFormatVersion = 1;
+constexpr std::size_t kMaxChosen = 8192;  // more different sizes than that, and it starts anew
+
+int num_candidates(std::int64_t num_tokens) {
+  return num_tokens <= 512 ? 16 : 8;
+}
+
+std::int64_t measured_size(std::int64_t num_tokens) {
+  const auto* found = std::lower_bound(kMeasuredTokens.begin(), kMeasuredTokens.end(), num_tokens);
+  return found == kMeasuredTokens.end() ? kMeasuredTokens.back() : *found;
+}
+
+nlohmann::json to_json(const GemmChoice& choice) {
+  if (choice.streams_weights) return "stream";
+  nlohmann::json words = nlohmann::json::array();
+  for (const std::uint64_t word : choice.algo.data) words.push_back(word);
+  return words;
+}
+
+nlohmann::json to_json(const GemmShape& shape) {
+  return {{"num_rows", shape.num_rows},
+          {"num_columns", shape.num_columns},
+          {"dtype", llmrun::to_string(shape.dtype)},
+          {"out_dtype", llmrun::to_string(shape.out_dtype)},
+          {"has_bias", shape.has_bias},
+          {"is_gate_up", shape.is_gate_up}};
+}
+
+bool read_dtype(const nlohmann::json& json, DType& dtype) {
+  for (const DType known : {DType::kF32, DType::kF16, DType::kBf16}) {
+    if (json != llmrun::to_string(known)) continue;
+    dtype = known;
+    return true;
+  }
+  return false;
+}
+
+bool from_json(const nlohmann::json& json, GemmShape& shape) {
+  constexpr std::int64_t kLargest = std::int64_t{1} << 31;
+  const auto is_size = [&](const char* name) {
+    return json.contains(name) && json[name].is_number_integer() &&
+           json[name].get<std::int64_t>() > 0 && json[name].get<std::int64_t>() < kLargest;
+  };
+  const auto is_flag = [&](const char* name) {
+    return json.contains(name) && json[name].is_boolean();
+  };
+  if (!json.is_object() || !is_size("num_rows") || !is_size("num_columns") ||
+      !is_flag("has_bias") || !is_flag("is_gate_up") || !json.contains("dtype") ||
+      !json.contains("out_dtype") || !read_dtype(json["dtype"], shape.dtype) ||
+      !read_dtype(json["out_dtype"], shape.out_dtype)) {
+    return false;
+  }
+  shape.num_rows = json["num_rows"].get<std::int64_t>();
+  shape.num_columns = json["num_columns"].get<std::int64_t>();
+  shape.has_bias = json["has_bias"].get<bool>();
+  shape.is_gate_up = json["is_gate_up"].get<bool>();
+  return true;
+}
+
+bool from_json(const nlohmann::json& json, GemmChoice& choice) {
+  if (json == "stream") {
+    choice.streams_weights = true;
+    return true;
+  }
+  if (!json.is_array() || json.size() != std::size(choice.algo.data)) return false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    if (!json[i].is_number_unsigned()) return false;
+    choice.algo.data[i] = json[i].get<std::uint64_t>();
+  }
+  return true;
+}
+
+nlohmann::json read_json(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) return {};
+  nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
+  return json.is_object() ? json : nlohmann::json();
+}
+
+}  // namespace
+
+std::string GemmShape::to_string() const {
+  return fmt::format("{}x{} {} to {}{}{}", num_rows, num_columns, llmrun::to_string(dtype),
+                     llmrun::to_string(out_dtype), has_bias ? ", bias" : "",
+                     is_gate_up ? ", gate and up" : "");
+}
+
+const GemmChoice& GemmPlanner::choose(const GemmShape& shape, std::int64_t num_tokens,
+                                      bool can_stream) {
+  const Key key{shape, num_tokens};
+  const auto found = chosen_.find(key);
+  if (found != chosen_.end()) return found->second;
+  if (chosen_.size() >= kMaxChosen) chosen_.clear();
+  return chosen_.emplace(key, decide(shape, num_tokens, can_stream)).first->second;
+}
+
+GemmChoice GemmPlanner::decide(const GemmShape& shape, std::int64_t num_tokens,
+                               bool can_stream) const {
+  constexpr std::int64_t kDeterministicTokens = 256;
+  if (options_.deterministic) {
+    // The algorithm of one size for all: the order of its sums does not depend on M.
+    const auto algos = gemm_.guesses(shape, kDeterministicTokens, 8, true);
+    for (const cublasLtMatmulAlgo_t& algo : algos) {
+      if (gemm_.can_run(shape, num_tokens, algo)) return {.streams_weights = false, .algo = algo};
+    }
+  } else {
+    const auto measured = measured_.find({shape, measured_size(num_tokens)});
+    if (measured != measured_.end()) {
+      const GemmChoice& choice = measured->second;
+      if (choice.streams_weights ? can_stream : gemm_.can_run(shape, num_tokens, choice.algo)) {
+        return choice;
+      }
+    } else if (can_stream) {
+      return {.streams_weights = true, .algo = {}};
+    }
+  }
+  const auto algos = gemm_.guesses(shape, num_tokens, 1, options_.deterministic);
+  if (algos.empty()) {
+    throw Error(ErrorKind::kDevice, fmt::format("cuBLASLt has no algorithm for {} rows of {}",
+                                                num_tokens, shape.to_string()));
+  }
+  return {.streams_weights = false, .algo = algos.front()};
+}
+
+int GemmPlanner::tune(std::span<const GemmShape> shapes, std::int64_t max_num_tokens,
+                      const Measure& measure) {
+  int num_measured = 0;
+  const std::int64_t largest = measured_size(max_num_tokens);
+  for (const GemmShape& shape : shapes) {
+    for (const std::int64_t num_tokens : kMeasuredTokens) {
+      if (num_tokens > largest) break;
+      if (measured_.contains({shape, num_tokens})) continue;
+      std::vector<GemmChoice> candidates = {{.streams_weights = true, .algo = {}}};
+      for (const cublasLtMatmulAlgo_t& algo :
+           gemm_.guesses(shape, num_tokens, num_candidates(num_tokens), false)) {
+        candidates.push_back({.streams_weights = false, .algo = algo});
+      }
+      double best = std::numeric_limits<double>::infinity();
+      for (const GemmChoice& candidate : candidates) {
+        const double seconds = measure(shape, num_tokens, candidate);
+        if (seconds < 0 || seconds >= best) continue;
+        best = seconds;
+        measured_[{shape, num_tokens}] = candidate;
+      }
+      ++num_measured;
+    }
+  }
+  chosen_.clear();
+  return num_measured;
+}
+
+std::string GemmPlanner::library_key() const {
+  return fmt::format("{}, cuBLASLt {}, format {}", options_.device_name, gemm_.version(),
+                     kFormatVersion);
+}
+
+std::filesystem::path GemmPlanner::default_path() {
+  if (const char* folder = std::getenv("LLMRUN_CACHE")) {
+    return std::filesystem::path(folder) / "gemm.json";
+  }
+  if (const char* folder = std::getenv("XDG_CACHE_HOME")) {
+    return std::filesystem::path(folder) / "llmrun" / "gemm.json";
+  }
+  if (const char* home = std::getenv("HOME")) {
+    return std::filesystem::path(home) / ".cache" / "llmrun" / "gemm.json";
+  }
+  return {};
+}
+
+void GemmPlanner::load(const std::filesystem::path& path) {
+  const nlohmann::json json = read_json(path);
+  const auto entries = json.find(library_key());
+  if (entries == json.end() || !entries->is_object()) return;
+  for (const nlohmann::json& sizes : *entries) {
+    if (!sizes.is_object() || !sizes.contains("shape") || !sizes.contains("choices")) continue;
+    GemmShape shape;
+    if (!from_json(sizes["shape"], shape)) continue;
+    for (const std::int64_t num_tokens : kMeasuredTokens) {
+      const auto entry = sizes["choices"].find(std::to_string(num_tokens));
+      GemmChoice choice;
+      if (entry == sizes["choices"].end() || !from_json(*entry, choice)) continue;
+      // A file is not trusted: an algorithm that this library does not know is measured anew.
+      if (!choice.streams_weights && !gemm_.can_run(shape, num_tokens, choice.algo)) continue;
+      measured_[{shape, num_tokens}] = choice;
+    }
+  }
+}
+
+void GemmPlanner::save(const std::filesystem::path& path) const {
+  if (path.empty()) return;
+  nlohmann::json json = read_json(path);
+  if (!json.is_object()) json = nlohmann::json::object();
+  nlohmann::json& entries = json[library_key()];
+  for (const auto& [key, choice] : measured_) {
+    const auto& [shape, num_tokens] = key;
+    nlohmann::json& entry = entries[shape.to_string()];
+    entry["shape"] = to_json(shape);
+    entry["choices"][std::to_string(num_tokens)] = to_json(choice);
+  }
+  std::error_code ignored;
+  std::filesystem::create_directories(path.parent_path(), ignored);
+  const std::filesystem::path temporary = path.string() + ".new";
+  std::ofstream file(temporary);
+  file << json.dump(1) << '\n';
+  file.close();
+  if (file) std::filesystem::rename(temporary, path, ignored);
+}
+
+}  // namespace llmrun

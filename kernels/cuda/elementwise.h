@@ -1,0 +1,48 @@
+// The small operations of a decoder on a GPU. All tensors are contiguous, row-major, of one float
+// type `dtype` unless said otherwise; arithmetic is in float. Each is bound by the memory it moves,
+// at decode by the launch itself. Shape letters: engine/backend/step_inputs.h.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/core/dtype.h"
+#include "kernels/cuda/launch.h"
+
+namespace llmrun::kernels {
+
+// out[t] = table[rows[t]].  out [T, H], table [V, H], rows [T]. Moves 2 T H elements.
+void gather_rows(const Launch& launch, void* out, const void* table, const std::int32_t* rows,
+                 std::int64_t num_tokens, std::int64_t row_size, DType dtype);
+
+// out[t] = x[t] / sqrt(mean(x[t]^2) + eps) * weight.  out, x [T, H], weight [H] f32. out may be x.
+// The sum's order depends on H only. Moves 2 T H elements.
+void rms_norm(const Launch& launch, void* out, const void* x, const float* weight, float eps,
+              std::int64_t num_tokens, std::int64_t hidden_size, DType dtype);
+
+// out[t][i] = silu(gate) * up.  out [T, I]; gate_up [T, 2 I] in groups of 16 columns: 8 of the
+// gate, then 8 of up (the order of kSiluMul weights). I % 8 == 0. Moves 3 T I elements.
+void silu_mul(const Launch& launch, void* out, const void* gate_up, std::int64_t num_tokens,
+              std::int64_t intermediate_size, DType dtype);
+
+struct RopeAndStore {
+  void* qkv;             // [T, (Hq + 2 Hkv) D]; q is rotated in place
+  void* key_cache;       // [num_blocks, Hkv, block_size, D] of kv_dtype
+  void* value_cache;     // likewise
+  const float* cos_sin;  // [max_positions, rotary_dim]: cosines of rotary_dim / 2 angles, then
+                         // sines; null: no rotation
+  const std::int32_t* positions;     // [T]
+  const std::int64_t* slot_mapping;  // [T]
+  std::int64_t num_tokens;
+  std::int64_t num_query_heads;
+  std::int64_t num_kv_heads;
+  std::int64_t head_dim;    // even
+  std::int64_t rotary_dim;  // even, <= head_dim
+  std::int64_t block_size;
+  DType dtype;
+  DType kv_dtype;
+};
+// Rotates q in place and writes rotated k, and v, to the cache. Moves about 2 T (Hq + 2 Hkv) D
+// elements.
+void rope_and_store_kv(const Launch& launch, const RopeAndStore& args);
+
+}  // namespace llmrun::kernels
