@@ -16,6 +16,7 @@
 #include "tools/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
+#include "tools/throughput.h"
 #include "tools/tokenize.h"
 
 namespace llmrun {
@@ -27,6 +28,7 @@ struct Commands {
   GenerateOptions generate;
   TokenizeOptions tokenize;
   InfoOptions info;
+  ThroughputOptions throughput;
   std::string completion_shell = "bash";
   std::string man_command;
 };
@@ -41,6 +43,10 @@ void build(CLI::App& app, Commands& commands) {
   add_generate_command(
       *app.add_subcommand("generate", "Generate completions for the prompts of a file"),
       commands.generate);
+  add_throughput_command(
+      *app.add_subcommand("throughput",
+                          "Measure offline throughput against a baseline and the device's limits"),
+      commands.throughput);
   add_tokenize_command(
       *app.add_subcommand("tokenize", "Show the token ids of text, and the text of ids"),
       commands.tokenize);
@@ -68,6 +74,7 @@ const CLI::App* find_command(const CLI::App& app, const std::string& name) {
 
 int run(const CLI::App& app, const Commands& commands, const std::string& command_line) {
   if (app.got_subcommand("generate")) return run_generate(commands.generate, command_line);
+  if (app.got_subcommand("throughput")) return run_throughput(commands.throughput, command_line);
   if (app.got_subcommand("tokenize")) return run_tokenize(commands.tokenize);
   if (app.got_subcommand("info")) return run_info(commands.info);
   if (app.got_subcommand("completion")) {
