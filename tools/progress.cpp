@@ -195,6 +195,8 @@ void Progress::log(std::string_view line) {
 }
 
 void Progress::finish() {
+  meter_ = {};
+  last_shown_s_.reset();
   if (drawn_.empty()) return;
   options_.write(kEraseLine);
   drawn_.clear();

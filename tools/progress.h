@@ -75,7 +75,7 @@ class Progress {
   void update(const ProgressSnapshot& snapshot, double now_s);
   // Writes a line of its own, without its newline. Control characters are replaced.
   void log(std::string_view line);
-  // Removes the line that is drawn.
+  // Removes the line that is drawn and forgets the rates: what comes next is another run.
   void finish();
 
  private:

@@ -119,7 +119,7 @@ class ThroughputCommand {
     log_engine(one, created.description);
     if (report_.cases.empty()) describe_device(created);
 
-    RunOptions run_options{.sampling = sampling(), .seed = one.config.seed, .label = one.name};
+    RunOptions run_options{.sampling = sampling(), .seed = one.config.seed};
     warm_up(*created.engine, run_options, measurement);
     for (std::int32_t repeat = 0; repeat < options_.num_repeats; ++repeat) {
       measurement.runs.push_back(

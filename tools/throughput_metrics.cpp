@@ -217,7 +217,8 @@ constexpr auto kMetrics = std::to_array<MetricDefinition>({
 
     // --- energy ---
     {"energy", "energy_j", "J",
-     "the device's energy counter, end - start; all that runs on the device, idle power included",
+     "the device's energy counter, end - start; idle power included; the counter moves every tenth of "
+     "a second or so, so that short runs are not measured well",
      energy_joules},
     {"energy", "mean_power_w", "W", "energy_j / elapsed_s",
      [](const RunFacts& f) -> Value {

@@ -45,6 +45,13 @@ std::string difference_text(const ThroughputReport& report, const CaseReport& on
   return "baseline";
 }
 
+// A level against the one before it.
+std::string step_text(const ThroughputReport& report, const CaseReport& one) {
+  if (&one == &report.cases.front()) return "";
+  const double before = (&one - 1)->metric("requests_per_s").mean();
+  return fmt::format("{:+.1f} %", 100 * (one.metric("requests_per_s").mean() / before - 1));
+}
+
 ReportTable throughput_table(const ThroughputReport& report) {
   ReportTable table{.title = "Throughput",
                     .header = {report.is_ablation ? "level" : "backend", "requests/s", "tokens/s",
@@ -55,7 +62,9 @@ ReportTable throughput_table(const ThroughputReport& report) {
                           fmt::format("{:.2f}", one.metric("total_tokens_per_s").mean()),
                           fmt::format("{:.2f}", one.metric("output_tokens_per_s").mean()),
                           number(one.metric("elapsed_s").mean()), difference_text(report, one)});
+    if (report.is_ablation) table.rows.back().push_back(step_text(report, one));
   }
+  if (report.is_ablation) table.header.emplace_back("to the level before");
   return table;
 }
 
@@ -74,7 +83,9 @@ ReportTable case_table(const ThroughputReport& report) {
 
 ReportTable latency_table(const ThroughputReport& report) {
   ReportTable table{
-      .title = "Latency (ms; percentiles by linear interpolation, as numpy)",
+      .title =
+          "Latency (ms; percentiles by linear interpolation, as numpy; a p99 of fewer than 500 "
+          "samples says little)",
       .header = {"", "backend", "mean", "p50", "p90", "p95", "p99", "samples", "definition"},
       .rows = {}};
   if (report.cases.empty()) return table;
@@ -91,6 +102,23 @@ ReportTable latency_table(const ThroughputReport& report) {
   return table;
 }
 
+bool is_measured_anywhere(const ThroughputReport& report, std::size_t metric) {
+  return std::any_of(report.cases.begin(), report.cases.end(),
+                     [&](const CaseReport& one) { return one.metrics[metric].is_measured(); });
+}
+
+// The names of the figures that no case has.
+std::string not_measured(const ThroughputReport& report) {
+  std::string names;
+  if (report.cases.empty()) return names;
+  const std::vector<Metric>& metrics = report.cases.front().metrics;
+  for (std::size_t i = 0; i < metrics.size(); ++i) {
+    if (is_measured_anywhere(report, i)) continue;
+    names += (names.empty() ? "" : ", ") + metrics[i].name;
+  }
+  return names;
+}
+
 // A row for each figure of the group, a column for each case.
 ReportTable group_table(const ThroughputReport& report, const std::string& group,
                         const std::string& title) {
@@ -101,7 +129,7 @@ ReportTable group_table(const ThroughputReport& report, const std::string& group
   if (report.cases.empty()) return table;
   const std::vector<Metric>& metrics = report.cases.front().metrics;
   for (std::size_t i = 0; i < metrics.size(); ++i) {
-    if (metrics[i].group != group) continue;
+    if (metrics[i].group != group || !is_measured_anywhere(report, i)) continue;
     std::vector<std::string> row = {metrics[i].name};
     for (const CaseReport& one : report.cases) row.push_back(metric_text(one.metrics[i]));
     row.push_back(metrics[i].unit);
@@ -180,6 +208,9 @@ std::vector<std::string> environment_lines(const ThroughputReport& report) {
   }
   lines.push_back(fmt::format("  requests' sha256 {}", report.workload_sha256));
   lines.push_back(fmt::format("sampling: {}", report.sampling.dump()));
+  if (const std::string names = not_measured(report); !names.empty()) {
+    lines.push_back("not measured: " + names);
+  }
   lines.push_back(fmt::format("repeats: {}; +- is the 95 % interval of the mean (Student's t)",
                               report.num_repeats));
   return lines;
@@ -246,15 +277,18 @@ std::string markdown_table(const ReportTable& table) {
 }  // namespace
 
 std::vector<ReportTable> report_tables(const ThroughputReport& report) {
-  return {throughput_table(report),
-          case_table(report),
-          latency_table(report),
-          group_table(report, "limits", "Shares of the limits"),
-          group_table(report, "scheduling", "Scheduling"),
-          group_table(report, "kv_cache", "KV cache"),
-          group_table(report, "energy", "Energy, clocks, price"),
-          output_table(report),
-          start_up_table(report)};
+  std::vector<ReportTable> tables = {throughput_table(report),
+                                     case_table(report),
+                                     latency_table(report),
+                                     group_table(report, "throughput", "Rates"),
+                                     group_table(report, "limits", "Shares of the limits"),
+                                     group_table(report, "scheduling", "Scheduling"),
+                                     group_table(report, "kv_cache", "KV cache"),
+                                     group_table(report, "energy", "Energy, clocks, price"),
+                                     output_table(report),
+                                     start_up_table(report)};
+  std::erase_if(tables, [](const ReportTable& table) { return table.rows.empty(); });
+  return tables;
 }
 
 std::string vllm_lines(const CaseReport& report) {

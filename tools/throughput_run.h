@@ -49,7 +49,6 @@ struct CaseMeasurement {
 struct RunOptions {
   SamplingParams sampling;  // of every request, but for its seed and length
   std::uint64_t seed = 0;
-  std::string label;  // for the progress line
 };
 
 // Sends all requests at once and steps the engine until all are answered. The prefix cache is empty
