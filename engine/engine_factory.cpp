@@ -290,6 +290,11 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
   return created;
 }
 
+std::string resolved_device(const EngineConfig& config) {
+  std::vector<std::string> notes;
+  return choose_cuda(config, notes) ? "cuda" : "cpu";
+}
+
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template) {
   Preparation prepared = prepare(config, chat_template);
   ModelDescription described;

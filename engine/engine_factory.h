@@ -48,6 +48,10 @@ struct CreatedEngine {
 CreatedEngine create_engine(const EngineConfig& config, const std::string& chat_template,
                             const std::function<void(LoadProgressReport)>& progress = nullptr);
 
+// "cuda" or "cpu": where an engine of this config would run. Throws Error(kUsage) for a GPU that is
+// asked for and not there.
+std::string resolved_device(const EngineConfig& config);
+
 // What create_engine() would make, without loading weights or allocating memory.
 struct ModelDescription {
   ModelConfig model;
