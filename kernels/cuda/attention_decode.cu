@@ -7,67 +7,93 @@
 namespace llmrun::kernels {
 namespace {
 
-// Grid (workers, head groups).
+// Blocks of one multiprocessor.
+template <int kD>
+constexpr int kBlocksPerProcessor = kD <= 64    ? 3
+                                    : kD <= 128 ? 2
+                                                : 1;
+
+// Which heads a block has.
+__device__ __forceinline__ DecodeHeadGroup head_group(const DecodeParams& params, int index) {
+  const int kv_head = index / params.head_groups_per_kv_head;
+  const int in_group = index % params.head_groups_per_kv_head * kDecodeHeads;
+  return {index, kv_head, kv_head * params.group_size + in_group,
+          min(kDecodeHeads, params.group_size - in_group)};
+}
+
+template <int kD>
+__device__ __forceinline__ DecodeMerge merge_memory(unsigned char* memory) {
+  using Layout = DecodeLayout<kD>;
+  return {reinterpret_cast<float*>(memory), reinterpret_cast<float2*>(memory + Layout::kMergeBytes),
+          reinterpret_cast<int*>(memory + Layout::kMergeBytes + Layout::kSoftmaxBytes)};
+}
+
+// Grid (workers, head groups). The plan, the block tables and keys and values of earlier steps are
+// read before the kernel in front has ended: it writes only this step's.
 template <typename T, int kD>
-__global__ void __launch_bounds__(kDecodeThreads, kD <= 128 ? 2 : 1)
+__global__ void __launch_bounds__(kDecodeThreads, kBlocksPerProcessor<kD>)
     decode_kernel(const __grid_constant__ DecodeParams params) {
-  wait_for_inputs();
-  allow_next();
   extern __shared__ __align__(16) unsigned char shared[];
   using Layout = DecodeLayout<kD>;
   constexpr int kStages = kDecodeStages<kD>;
-  const int first_item = params.worker_items[blockIdx.x];
-  const int last_item = params.worker_items[blockIdx.x + 1];
-  if (first_item >= last_item) return;
-
+  // The workers of each head begin elsewhere, so that idle ones do not meet on a multiprocessor.
+  const int worker =
+      static_cast<int>((blockIdx.x + blockIdx.y * gridDim.x / gridDim.y) % gridDim.x);
+  const int2 rest = params.worker_items[worker];
+  DecodeItem item = load_item(params.items, worker);
+  if (item.end == 0) {
+    wait_for_inputs();
+    return;
+  }
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  unsigned char* merge_memory = shared + kDecodeWarps * Layout::kRingBytes;
-  const DecodeMerge merge{
-      reinterpret_cast<float*>(merge_memory),
-      reinterpret_cast<float2*>(merge_memory + Layout::kMergeBytes),
-      reinterpret_cast<int*>(merge_memory + Layout::kMergeBytes + Layout::kSoftmaxBytes)};
-  const int kv_head = static_cast<int>(blockIdx.y) / params.head_groups_per_kv_head;
-  const int head_in_group =
-      static_cast<int>(blockIdx.y) % params.head_groups_per_kv_head * kDecodeHeads;
-  const DecodeHeadGroup heads{static_cast<int>(blockIdx.y),
-                              kv_head * params.group_size + head_in_group,
-                              min(kDecodeHeads, params.group_size - head_in_group)};
+  const DecodeHeadGroup heads = head_group(params, static_cast<int>(blockIdx.y));
+  const std::uint32_t ring = to_shared(shared) + warp * Layout::kRingBytes;
+  TileCopier<T, kD> copier(params, heads.kv_head, item, rest, ring);
+  bool is_waited = false;
+#pragma unroll
+  for (int stage = 0; stage < kStages; ++stage) {
+    if (!is_waited && copier.is_next_new()) {
+      wait_for_inputs();
+      is_waited = true;
+    }
+    copier.copy_next(stage);
+  }
+  if (!is_waited) wait_for_inputs();
+  allow_next();
+
   float slopes[2];
   for (int i = 0; i < 2; ++i) {
-    const int head = min(lane % 4 * 2 + i, heads.num_heads - 1);
+    const int head = min(static_cast<int>(threadIdx.x) % 4 * 2 + i, heads.num_heads - 1);
     slopes[i] = score_slope(params.rule, heads.first_head + head);
   }
-
-  const std::uint32_t ring = to_shared(shared) + warp * Layout::kRingBytes;
-  TileCopier<T, kD> copier(params, kv_head, first_item, last_item, ring);
-  for (int stage = 0; stage < kStages - 1; ++stage) copier.copy_next(stage);
-
-  DecodeItem item = load_item(params.items, first_item);
   QueryFragment<kD> next_query;
-  load_query<T, kD>(next_query, params, item.token, heads.first_head, heads.num_heads);
+  load_query<T, kD>(next_query, params, item.token, heads);
+  const DecodeMerge merge = merge_memory<kD>(shared + kDecodeWarps * Layout::kRingBytes);
+  PendingPart pending;
   int stage = 0;
-  for (int i = first_item; i < last_item; ++i) {
+  for (int next = rest.x; next <= rest.y; ++next) {
     const QueryFragment<kD> query = next_query;
     DecodeItem next_item = item;
-    if (i + 1 < last_item) {
-      next_item = load_item(params.items, i + 1);
-      load_query<T, kD>(next_query, params, next_item.token, heads.first_head, heads.num_heads);
+    if (next < rest.y) {
+      next_item = load_item(params.items, next);
+      load_query<T, kD>(next_query, params, next_item.token, heads);
     }
     const WarpTiles tiles = warp_tiles(item, params.rule, warp);
     DecodeState<kD> state;
     for (int tile = 0; tile < tiles.num_tiles; ++tile) {
-      wait_copies<kStages - 2>();
+      wait_copies<kStages - 1>();
       __syncwarp();
-      copier.copy_next(stage == 0 ? kStages - 1 : stage - 1);
       const int position = (tiles.first_tile + tile * kDecodeWarps) * kDecodeTile;
       attend_tile<T, kD>(state, query, params.rule, slopes, item, position,
                          ring + stage * Layout::kStageBytes);
+      __syncwarp();
+      copier.copy_next(stage);
       stage = stage == kStages - 1 ? 0 : stage + 1;
     }
-    finish_item<T, kD>(state, params, item, heads, merge);
+    finish_item<T, kD>(state, pending, params, item, heads, merge);
     item = next_item;
   }
+  finish_pending<T, kD>(pending, params, heads, merge);
 }
 
 int head_groups_per_kv_head(const AttentionShape& shape) {
@@ -107,7 +133,7 @@ DecodeParams make_params(const PagedAttention& args, const std::int32_t* plan, i
   params.key_cache = args.key_cache;
   params.value_cache = args.value_cache;
   params.block_tables = args.block_tables;
-  params.worker_items = plan;
+  params.worker_items = reinterpret_cast<const int2*>(plan);
   params.items = reinterpret_cast<const DecodeItem*>(plan + decode_items_offset(num_workers));
   params.arrivals = reinterpret_cast<std::uint32_t*>(memory);
   params.part_softmax = reinterpret_cast<float2*>(memory + sizes.arrivals);

@@ -20,7 +20,7 @@ struct DecodeParams {
   const void* key_cache;
   const void* value_cache;
   const std::int32_t* block_tables;
-  const std::int32_t* worker_items;  // [num_workers + 1]
+  const int2* worker_items;  // [num_workers] items behind the first
   const DecodeItem* items;
   float* part_sums;         // [slots, Hq, D] weighted sums of values
   float2* part_softmax;     // [slots, Hq] largest score, sum of weights
@@ -36,11 +36,10 @@ struct DecodeParams {
 
 inline constexpr int kDecodeWarps = 4;
 inline constexpr int kDecodeThreads = kDecodeWarps * 32;
-inline constexpr int kMergeColumns = 64;                // of the head size, merged at a time
-inline constexpr int kMergeStride = kMergeColumns + 4;  // floats: no bank conflicts
+inline constexpr int kMergeFloats = 512;     // of a warp's sums, merged at a time
 inline constexpr int kTilesPerSegment = 16;  // a warp's tiles whose row groups lie in its lanes
 
-// Stages of a warp's ring: about 100 KB in a block, so that two fit a multiprocessor.
+// Stages of a warp's ring: two blocks fit a multiprocessor, three of head size 64.
 template <int kD>
 inline constexpr int kDecodeStages = kD <= 64    ? 6
                                      : kD <= 80  ? 5
@@ -54,9 +53,17 @@ struct DecodeLayout {
   static constexpr int kTileBytes = kDecodeTile * kRowBytes;
   static constexpr int kStageBytes = 2 * kTileBytes;  // keys, then values
   static constexpr int kRingBytes = kDecodeStages<kD> * kStageBytes;
-  static constexpr int kMergeBytes = kDecodeWarps * kDecodeHeads * kMergeStride * 4;
+  static constexpr int kMergeBytes = kDecodeWarps * (kMergeFloats + 4 * kDecodeHeads) * 4;
   static constexpr int kSoftmaxBytes = kDecodeWarps * kDecodeHeads * 8;
   static constexpr int kSharedBytes = kDecodeWarps * kRingBytes + kMergeBytes + kSoftmaxBytes + 16;
+};
+
+// The heads of a block.
+struct DecodeHeadGroup {
+  int index;  // of the head groups
+  int kv_head;
+  int first_head;
+  int num_heads;
 };
 
 // The tiles of an item that a warp owns: number `warp`, `warp` + 4, ... from first_tile on.
@@ -83,15 +90,22 @@ __device__ __forceinline__ DecodeItem load_item(const DecodeItem* items, int i) 
 template <typename T, int kD>
 class TileCopier {
  public:
-  __device__ TileCopier(const DecodeParams& params, int kv_head, int first_item, int last_item,
+  // The items `first` and then [rest.x, rest.y).
+  __device__ TileCopier(const DecodeParams& params, int kv_head, const DecodeItem& first, int2 rest,
                         std::uint32_t ring)
       : params_(params),
         kv_head_(kv_head),
-        next_item_(first_item),
-        last_item_(last_item),
-        ring_(ring) {
-    prefetch_item();
+        next_item_(rest.x - 1),
+        last_item_(rest.y),
+        ring_(ring),
+        next_(first) {
     advance();
+  }
+
+  // Whether the next tile holds the position of the query itself, which this step has written.
+  __device__ __forceinline__ bool is_next_new() const {
+    const int end = (tiles_.first_tile + tile_ * kDecodeWarps + 1) * kDecodeTile;
+    return !is_done_ && end > item_.position;
   }
 
   // Copies the next tile, if there is one, to `stage` and closes a group of copies in any case.
@@ -179,7 +193,7 @@ class TileCopier {
   const int last_item_;
   const std::uint32_t ring_;
   DecodeItem item_{};
-  DecodeItem next_{};
+  DecodeItem next_;
   WarpTiles tiles_{};
   int tile_ = 0;   // of the warp's tiles
   int block_ = 0;  // of the lane's positions in the segment that tile_ is in
@@ -204,18 +218,18 @@ struct QueryFragment {
 
 template <typename T, int kD>
 __device__ __forceinline__ void load_query(QueryFragment<kD>& query, const DecodeParams& params,
-                                           int token, int first_head, int num_heads) {
+                                           int token, const DecodeHeadGroup& heads) {
   const int lane = threadIdx.x % 32;
   const int head = lane / 4;
   const std::int64_t row_size =
       static_cast<std::int64_t>(params.num_query_heads + 2 * params.num_kv_heads) * kD;
   const T* row = static_cast<const T*>(params.qkv) + token * row_size +
-                 static_cast<std::int64_t>(first_head + head) * kD + lane % 4 * 2;
+                 static_cast<std::int64_t>(heads.first_head + head) * kD + lane % 4 * 2;
 #pragma unroll
   for (int k = 0; k < kD / 16; ++k) {
     const auto* words = reinterpret_cast<const std::uint32_t*>(row + k * 16);
-    query.words[k][0] = head < num_heads ? words[0] : 0;
-    query.words[k][1] = head < num_heads ? words[4] : 0;
+    query.words[k][0] = head < heads.num_heads ? words[0] : 0;
+    query.words[k][1] = head < heads.num_heads ? words[4] : 0;
   }
 }
 

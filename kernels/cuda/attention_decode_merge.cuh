@@ -1,5 +1,5 @@
 // The end of a decode item: four warps' online softmaxes become one, and a token's parts its row of
-// out. A thread has four columns of one of the eight heads.
+// out. A thread has four columns of one of the heads.
 #pragma once
 
 #include "kernels/cuda/attention_decode.cuh"
@@ -13,11 +13,13 @@ struct DecodeMerge {
   int* is_last;     // whether this block is the last of a token's
 };
 
-// The heads of a block.
-struct DecodeHeadGroup {
-  int index;  // of the head groups
-  int first_head;
-  int num_heads;
+// Heads and columns that are merged at a time: 64 columns of 8 heads, or 128 of 4.
+template <int kHeadsOfShape>
+struct MergeShape {
+  static constexpr int kHeads = kHeadsOfShape;
+  static constexpr int kColumns = kMergeFloats / kHeads;
+  static constexpr int kStride = kColumns + 4;  // no bank conflicts
+  static constexpr int kThreadsPerHead = kColumns / 4;
 };
 
 // Scales that bring online softmaxes to their common maximum.
@@ -55,18 +57,20 @@ __device__ __forceinline__ void share_softmax(const DecodeState<kD>& state,
   }
 }
 
-// Columns [kFirst, kFirst + kMergeColumns) of the warp's sums to shared memory.
-template <int kFirst, int kD>
+// Columns [kFirst, kFirst + Shape::kColumns) of the warp's sums to shared memory.
+template <typename Shape, int kFirst, int kD>
 __device__ __forceinline__ void share_sums(const DecodeState<kD>& state, const DecodeMerge& merge) {
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  float* target = merge.sums + (warp * kDecodeHeads + lane % 4 * 2) * kMergeStride + lane / 4;
+  const int head = lane % 4 * 2;
+  if (head >= Shape::kHeads) return;
+  float* target = merge.sums + (warp * Shape::kHeads + head) * Shape::kStride + lane / 4;
 #pragma unroll
-  for (int d = 0; d < kMergeColumns / 16; ++d) {
+  for (int d = 0; d < Shape::kColumns / 16; ++d) {
     if (kFirst / 16 + d >= kD / 16) continue;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      target[i % 2 * kMergeStride + d * 16 + i / 2 * 8] = state.sums[kFirst / 16 + d][i];
+      target[i % 2 * Shape::kStride + d * 16 + i / 2 * 8] = state.sums[kFirst / 16 + d][i];
     }
   }
 }
@@ -84,25 +88,69 @@ __device__ __forceinline__ void add_scaled(float4& sums, const float4& x, float 
   sums.w = fmaf(x.w, scale, sums.w);
 }
 
-// The block that arrives last merges a token's parts, in ascending order.
+__device__ __forceinline__ std::uint32_t* arrivals_of(const DecodeParams& params, int first_slot,
+                                                      const DecodeHeadGroup& heads) {
+  return params.arrivals +
+         static_cast<std::int64_t>(first_slot) *
+             (params.num_kv_heads * params.head_groups_per_kv_head) +
+         heads.index;
+}
+
+// The part of a token that this block finished last, if others have the rest: whether it was the
+// last of all to arrive is only looked at an item later, when the answer is there.
+struct PendingPart {
+  int token;
+  int first_slot;
+  int num_splits = 0;      // 0: none is pending
+  std::uint32_t arrivals;  // before this block's; thread 0 has it
+};
+
+// Counts the block in. Its writes are visible to whoever sees the count.
+__device__ __forceinline__ void arrive_at_token(PendingPart& pending, const DecodeParams& params,
+                                                const DecodeItem& item,
+                                                const DecodeHeadGroup& heads) {
+  pending.token = item.token;
+  pending.first_slot = item.first_slot;
+  pending.num_splits = item.num_splits;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    pending.arrivals = atomicAdd(arrivals_of(params, item.first_slot, heads), 1U);
+  }
+}
+
+// Before a barrier: thread 0 tells the block whether it was the last.
+__device__ __forceinline__ void tell_arrival(const PendingPart& pending, const DecodeParams& params,
+                                             const DecodeHeadGroup& heads,
+                                             const DecodeMerge& merge) {
+  if (pending.num_splits == 0 || threadIdx.x != 0) return;
+  const bool is_last = pending.arrivals + 1 == static_cast<std::uint32_t>(pending.num_splits);
+  if (is_last) {
+    *arrivals_of(params, pending.first_slot, heads) = 0;
+    __threadfence();
+  }
+  *merge.is_last = is_last ? 1 : 0;
+}
+
+// The block that arrived last merges a token's parts, in ascending order.
 template <typename T, int kD>
-__device__ void merge_parts(const DecodeParams& params, const DecodeItem& item,
+__device__ void merge_parts(const DecodeParams& params, const PendingPart& pending,
                             const DecodeHeadGroup& heads) {
   const int head = threadIdx.x / 16;
   if (head >= heads.num_heads) return;
   const std::int64_t stride = params.num_query_heads;
-  const std::int64_t first = item.first_slot * stride + heads.first_head + head;
+  const std::int64_t first = pending.first_slot * stride + heads.first_head + head;
   float largest = -INFINITY;
-#pragma unroll 4
-  for (int i = 0; i < item.num_splits; ++i) {
+#pragma unroll 8
+  for (int i = 0; i < pending.num_splits; ++i) {
     largest = fmaxf(largest, __ldcg(&params.part_softmax[first + i * stride].x));
   }
-  T* out = static_cast<T*>(params.out) + (item.token * stride + heads.first_head + head) * kD;
-  for (int column = threadIdx.x % 16 * 4; column < kD; column += kMergeColumns) {
+  T* out = static_cast<T*>(params.out) + (pending.token * stride + heads.first_head + head) * kD;
+  for (int column = threadIdx.x % 16 * 4; column < kD; column += 64) {
     float total = 0;
     float4 sums{0, 0, 0, 0};
-#pragma unroll 4
-    for (int i = 0; i < item.num_splits; ++i) {
+#pragma unroll 8
+    for (int i = 0; i < pending.num_splits; ++i) {
       const std::int64_t part = first + i * stride;
       const float2 softmax = __ldcg(params.part_softmax + part);
       const float scale = exp2_fast(softmax.x - largest);
@@ -115,44 +163,24 @@ __device__ void merge_parts(const DecodeParams& params, const DecodeItem& item,
   }
 }
 
-// Counts this block in; whether it is the last. All threads' writes are then visible to it.
-__device__ __forceinline__ bool arrive_at_token(const DecodeParams& params, const DecodeItem& item,
-                                                const DecodeHeadGroup& heads,
-                                                const DecodeMerge& merge) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    std::uint32_t* arrivals = params.arrivals +
-                              static_cast<std::int64_t>(item.first_slot) *
-                                  (params.num_kv_heads * params.head_groups_per_kv_head) +
-                              heads.index;
-    const bool is_last = atomicAdd(arrivals, 1U) + 1 == static_cast<unsigned>(item.num_splits);
-    if (is_last) *arrivals = 0;
-    *merge.is_last = is_last ? 1 : 0;
-  }
-  __syncthreads();
-  if (*merge.is_last == 0) return false;
-  __threadfence();
-  return true;
-}
-
-template <typename T, int kD, int kFirst>
+// Merges the warps' columns from kFirst on: to out, or to the token's slot in the workspace.
+template <typename T, typename Shape, int kFirst, int kD>
 __device__ __forceinline__ void finish_columns(const DecodeState<kD>& state,
                                                const DecodeParams& params, const DecodeItem& item,
                                                const DecodeHeadGroup& heads,
                                                const DecodeMerge& merge) {
   if constexpr (kFirst < kD) {
     if (kFirst > 0) __syncthreads();
-    share_sums<kFirst>(state, merge);
+    share_sums<Shape, kFirst>(state, merge);
     __syncthreads();
-    const int head = threadIdx.x / 16;
-    const int column = threadIdx.x % 16 * 4;
+    const int head = threadIdx.x / Shape::kThreadsPerHead;
+    const int column = threadIdx.x % Shape::kThreadsPerHead * 4;
     if (head < heads.num_heads && kFirst + column < kD) {
       const MergeScales<kDecodeWarps> scales(merge.softmax + head, kDecodeHeads);
       float4 sums{0, 0, 0, 0};
 #pragma unroll
       for (int warp = 0; warp < kDecodeWarps; ++warp) {
-        const float* source = merge.sums + (warp * kDecodeHeads + head) * kMergeStride + column;
+        const float* source = merge.sums + (warp * Shape::kHeads + head) * Shape::kStride + column;
         add_scaled(sums, *reinterpret_cast<const float4*>(source), scales.scale[warp]);
       }
       const int query_head = heads.first_head + head;
@@ -170,21 +198,39 @@ __device__ __forceinline__ void finish_columns(const DecodeState<kD>& state,
         }
       }
     }
-    finish_columns<T, kD, kFirst + kMergeColumns>(state, params, item, heads, merge);
+    finish_columns<T, Shape, kFirst + Shape::kColumns>(state, params, item, heads, merge);
   }
 }
 
 template <typename T, int kD>
-__device__ __forceinline__ void finish_item(const DecodeState<kD>& state,
+__device__ __forceinline__ void finish_item(const DecodeState<kD>& state, PendingPart& pending,
                                             const DecodeParams& params, const DecodeItem& item,
                                             const DecodeHeadGroup& heads,
                                             const DecodeMerge& merge) {
-  __syncthreads();  // the item before has been read
+  tell_arrival(pending, params, heads, merge);
+  __syncthreads();  // the item before has also been read
+  const bool is_last = pending.num_splits > 0 && *merge.is_last != 0;
   share_softmax(state, merge);
-  finish_columns<T, kD, 0>(state, params, item, heads, merge);
-  if (item.num_splits > 1 && arrive_at_token(params, item, heads, merge)) {
-    merge_parts<T, kD>(params, item, heads);
+  if (kD > 64 && heads.num_heads <= 4) {
+    finish_columns<T, MergeShape<4>, 0>(state, params, item, heads, merge);
+  } else {
+    finish_columns<T, MergeShape<8>, 0>(state, params, item, heads, merge);
   }
+  if (is_last) merge_parts<T, kD>(params, pending, heads);
+  pending.num_splits = 0;
+  if (item.num_splits > 1) arrive_at_token(pending, params, item, heads);
+}
+
+// After the last item.
+template <typename T, int kD>
+__device__ __forceinline__ void finish_pending(const PendingPart& pending,
+                                               const DecodeParams& params,
+                                               const DecodeHeadGroup& heads,
+                                               const DecodeMerge& merge) {
+  if (pending.num_splits == 0) return;
+  tell_arrival(pending, params, heads, merge);
+  __syncthreads();
+  if (*merge.is_last != 0) merge_parts<T, kD>(params, pending, heads);
 }
 
 }  // namespace llmrun::kernels

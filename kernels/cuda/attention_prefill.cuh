@@ -100,4 +100,10 @@ void prepare_prefill_mma(const AttentionShape& shape);
 void launch_prefill_mma(const Launch& options, const AttentionShape& shape,
                         const PrefillParams& params, int num_tiles);
 
+// That of attention_prefill_hopper.cu; whether the current device and the shape suit it.
+bool has_prefill_hopper(const AttentionShape& shape);
+void prepare_prefill_hopper(const AttentionShape& shape);
+void launch_prefill_hopper(const Launch& options, const AttentionShape& shape,
+                           const PrefillParams& params, int num_tiles);
+
 }  // namespace llmrun::kernels

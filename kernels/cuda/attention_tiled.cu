@@ -13,6 +13,7 @@ bool has_tiled_attention(const AttentionShape& shape) {
 
 int prepare_tiled_attention(const AttentionShape& shape) {
   prepare_prefill_mma(shape);
+  if (has_prefill_hopper(shape)) prepare_prefill_hopper(shape);
   return prepare_decode_attention(shape);
 }
 
@@ -34,7 +35,11 @@ void prefill_attention(const Launch& options, const PagedAttention& args, const 
   params.group_size = shape.num_query_heads / shape.num_kv_heads;
   params.is_plain = args.logit_softcap <= 0 && args.alibi_slopes == nullptr;
   params.rule = make_score_rule(args);
-  launch_prefill_mma(options, shape, params, num_tiles);
+  if (has_prefill_hopper(shape)) {
+    launch_prefill_hopper(options, shape, params, num_tiles);
+  } else {
+    launch_prefill_mma(options, shape, params, num_tiles);
+  }
 }
 
 }  // namespace llmrun::kernels

@@ -1,8 +1,9 @@
 // The work list of the tiled attention kernels: what the host plans for a step and every layer's
 // launches read. All words are int32. Plain C++, shared by the planner and the kernels.
 //
-//   [0, num_workers]           first item of each decode worker, and one past the last
-//   [decode_items_offset, ..)  DecodeItem, a worker's items one after the other
+//   [0, 2 num_workers)         of each decode worker: its items behind the first, [first, last)
+//   [decode_items_offset, ..)  DecodeItem; number w is the first of worker w, whose end is 0 when
+//                              there is none. Then the others, a worker's one after the other
 //   [prefill_offset, ..)       PrefillTile, longest first
 #pragma once
 
@@ -41,7 +42,7 @@ inline constexpr std::int32_t kDecodeItemWords = sizeof(DecodeItem) / sizeof(std
 inline constexpr std::int32_t kPrefillTileWords = sizeof(PrefillTile) / sizeof(std::int32_t);
 
 constexpr std::int32_t decode_items_offset(std::int32_t num_workers) {
-  return (num_workers + 1 + kDecodeItemWords - 1) / kDecodeItemWords * kDecodeItemWords;
+  return (2 * num_workers + kDecodeItemWords - 1) / kDecodeItemWords * kDecodeItemWords;
 }
 
 }  // namespace llmrun::kernels

@@ -160,6 +160,29 @@ void deal_fixed_splits(const std::vector<DecodeSequence>& sequences, std::int32_
   first.push_back(static_cast<std::int32_t>(items.size()));
 }
 
+// Writes the decode part of the list. Returns its size in words.
+std::size_t write_items(const std::vector<DecodeItem>& items,
+                        const std::vector<std::int32_t>& first, std::span<std::int32_t> out) {
+  const std::size_t num_workers = first.size() - 1;
+  const auto offset = static_cast<std::size_t>(
+      kernels::decode_items_offset(static_cast<std::int32_t>(num_workers)));
+  LLMRUN_CHECK(offset + (num_workers + items.size()) * kernels::kDecodeItemWords <= out.size());
+  std::fill_n(out.begin(), offset + num_workers * kernels::kDecodeItemWords, 0);
+  std::size_t next = num_workers;  // item
+  const auto put = [&](std::size_t place, const DecodeItem& item) {
+    std::memcpy(out.data() + offset + place * kernels::kDecodeItemWords, &item, sizeof(item));
+  };
+  for (std::size_t worker = 0; worker < num_workers; ++worker) {
+    const auto begin = static_cast<std::size_t>(first[worker]);
+    const auto end = static_cast<std::size_t>(first[worker + 1]);
+    out[2 * worker] = static_cast<std::int32_t>(next);
+    if (begin < end) put(worker, items[begin]);
+    for (std::size_t i = begin + 1; i < end; ++i) put(next++, items[i]);
+    out[2 * worker + 1] = static_cast<std::int32_t>(next);
+  }
+  return offset + next * kernels::kDecodeItemWords;
+}
+
 std::vector<PrefillTile> prefill_tiles(const StepInputs& inputs, std::int32_t group_size) {
   std::vector<PrefillTile> tiles;
   for (std::int32_t s = 0; s < inputs.num_sequences(); ++s) {
@@ -199,7 +222,8 @@ AttentionPlanLimits attention_plan_limits(const AttentionPlanOptions& options,
   const std::int64_t tiles =
       std::int64_t{max_num_tokens} * options.group_size / kernels::kPrefillRows + sequences;
   const std::int64_t words = kernels::decode_items_offset(options.num_workers) +
-                             items * kernels::kDecodeItemWords + tiles * kernels::kPrefillTileWords;
+                             (workers + items) * kernels::kDecodeItemWords +
+                             tiles * kernels::kPrefillTileWords;
   return {static_cast<std::size_t>(words), slots};
 }
 
@@ -215,19 +239,12 @@ AttentionPlan plan_attention(const StepInputs& inputs, const AttentionPlanOption
   }
   const std::vector<PrefillTile> tiles = prefill_tiles(inputs, options.group_size);
 
-  const auto items_offset =
-      static_cast<std::size_t>(kernels::decode_items_offset(options.num_workers));
   AttentionPlan plan;
   plan.num_decode_items = static_cast<std::int32_t>(items.size());
   plan.num_prefill_tiles = static_cast<std::int32_t>(tiles.size());
-  plan.prefill_offset = items_offset + items.size() * kernels::kDecodeItemWords;
+  plan.prefill_offset = write_items(items, first, out);
   plan.num_words = plan.prefill_offset + tiles.size() * kernels::kPrefillTileWords;
   LLMRUN_CHECK(plan.num_words <= out.size());
-  std::fill_n(out.begin(), items_offset, 0);
-  std::copy(first.begin(), first.end(), out.begin());
-  if (!items.empty()) {
-    std::memcpy(out.data() + items_offset, items.data(), items.size() * sizeof(DecodeItem));
-  }
   if (!tiles.empty()) {
     std::memcpy(out.data() + plan.prefill_offset, tiles.data(), tiles.size() * sizeof(PrefillTile));
   }

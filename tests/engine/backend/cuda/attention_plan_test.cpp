@@ -40,22 +40,30 @@ Planned plan_and_check(const StepInputs& inputs, const AttentionPlanOptions& opt
   Planned planned;
   planned.plan = plan_attention(inputs, options, words);
   REQUIRE(planned.plan.num_words <= limits.num_words);
-  const auto workers = static_cast<std::ptrdiff_t>(options.num_workers);
-  planned.first.assign(words.begin(), words.begin() + workers + 1);
-  planned.items.resize(static_cast<std::size_t>(planned.plan.num_decode_items));
-  if (!planned.items.empty()) {
-    std::memcpy(planned.items.data(),
-                words.data() + kernels::decode_items_offset(options.num_workers),
-                planned.items.size() * sizeof(DecodeItem));
+  const auto item_at = [&](std::int32_t i) {
+    DecodeItem item;
+    std::memcpy(&item,
+                words.data() + kernels::decode_items_offset(options.num_workers) +
+                    i * kernels::kDecodeItemWords,
+                sizeof(item));
+    return item;
+  };
+  planned.first.push_back(0);
+  for (std::int32_t worker = 0; worker < options.num_workers; ++worker) {
+    if (item_at(worker).end > 0) planned.items.push_back(item_at(worker));
+    const auto i = static_cast<std::size_t>(2 * worker);
+    if (words[i] < words[i + 1]) CHECK(item_at(worker).end > 0);
+    for (std::int32_t item = words[i]; item < words[i + 1]; ++item) {
+      planned.items.push_back(item_at(item));
+    }
+    planned.first.push_back(static_cast<std::int32_t>(planned.items.size()));
   }
   planned.tiles.resize(static_cast<std::size_t>(planned.plan.num_prefill_tiles));
   if (!planned.tiles.empty()) {
     std::memcpy(planned.tiles.data(), words.data() + planned.plan.prefill_offset,
                 planned.tiles.size() * sizeof(PrefillTile));
   }
-  CHECK(planned.first.front() == 0);
   CHECK(planned.first.back() == planned.plan.num_decode_items);
-  CHECK(std::is_sorted(planned.first.begin(), planned.first.end()));
 
   std::vector<std::vector<DecodeItem>> parts(inputs.seq_lens.size());
   for (const DecodeItem& item : planned.items) {
