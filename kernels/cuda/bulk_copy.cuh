@@ -21,6 +21,7 @@ __device__ __forceinline__ void init_barrier(std::uint32_t barrier, int arrivals
 // Makes initialized barriers visible to the copy engine and the cluster.
 __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 __device__ __forceinline__ void arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
@@ -29,18 +30,21 @@ __device__ __forceinline__ void arrive_and_expect(std::uint32_t barrier, std::ui
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
 }
+// Returns when the phase of this parity has ended. All lanes of a warp may wait; they need not see
+// the end in the same instruction, so a warp that goes on together synchronizes afterwards.
 __device__ __forceinline__ void wait_phase(std::uint32_t barrier, std::uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni finished;\n"
-      "bra.uni again;\n"
-      "finished:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
+  std::uint32_t is_done = 0;
+  while (is_done == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, done;\n"
+        "}\n"
+        : "=r"(is_done)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+  }
 }
 
 // Copies the box of `map` at (column, row) to shared memory; its bytes are counted by `barrier`.
@@ -53,12 +57,6 @@ __device__ __forceinline__ void copy_box(std::uint32_t target, const CUtensorMap
       "l"(reinterpret_cast<std::uint64_t>(map)), "r"(column), "r"(row), "r"(barrier),
       "l"(cache_policy)
       : "memory");
-}
-__device__ __forceinline__ void prefetch_box(const CUtensorMap* map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(
-                   reinterpret_cast<std::uint64_t>(map)),
-               "r"(column), "r"(row)
-               : "memory");
 }
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<std::uint64_t>(map)) : "memory");
@@ -102,6 +100,10 @@ __device__ __forceinline__ void store_in_cluster(std::uint32_t address, std::uin
       "}\n" ::"r"(address),
       "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
       : "memory");
+}
+// Orders no memory accesses; the other one waits until all copies under way have come.
+__device__ __forceinline__ void arrive_at_cluster_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void arrive_at_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");

@@ -34,8 +34,7 @@ bool supports_skinny_linear(const SkinnyLinear& args) {
 void skinny_linear(const Launch& launch, const SkinnyLinear& args) {
   LLMRUN_CHECK(supports_skinny_linear(args));
   if (supports_skinny_stream(device_attribute(cudaDevAttrComputeCapabilityMajor))) {
-    const int num_multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-    skinny_linear_stream(launch, args, plan_skinny_stream(args, num_multiprocessors));
+    skinny_linear_stream(launch, args, plan_skinny_stream(args, skinny_stream_device()));
   } else {
     skinny_linear_direct(launch, args);
   }

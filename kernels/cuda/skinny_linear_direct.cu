@@ -50,7 +50,8 @@ __device__ __forceinline__ void multiply_chunk(float4 (&sums)[kTokenTiles],
       if (column + half * 8 < num_columns) {
         tokens = *reinterpret_cast<const uint4*>(source + half * 8);
       }
-      multiply_add<T>(sums[tile], weights.low[half], weights.high[half], tokens);
+      multiply_add<T, 0>(sums[tile], weights.low[half], weights.high[half], tokens);
+      multiply_add<T, 1>(sums[tile], weights.low[half], weights.high[half], tokens);
     }
   }
 }

@@ -19,31 +19,30 @@ constexpr int kTileTokens = 8;
 constexpr int kChunkColumns = 64;  // columns a warp takes at a time: 128 bytes of a row
 constexpr int kWarpLanes = 32;
 
-// sum += A B for the 32 columns of which each lane holds 8 contiguous ones: `low` of row g, `high`
-// of row g + 8, `tokens` of token g. The tensor core takes the columns in another order than they
-// lie in memory, the same for both operands, which a dot product does not notice; so each lane
-// loads whole 16-byte vectors.
-template <typename T>
+// sum += A B for 16 of the 32 columns of which each lane holds 8 contiguous ones: `low` of row g,
+// `high` of row g + 8, `tokens` of token g; kPart says which 16. The tensor core takes the columns
+// in another order than they lie in memory, the same for both operands, which a dot product does
+// not notice; so each lane loads whole 16-byte vectors.
+template <typename T, int kPart>
 __device__ __forceinline__ void multiply_add(float4& sum, const uint4& low, const uint4& high,
                                              const uint4& tokens) {
-  const auto step = [&sum](std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
-                           std::uint32_t b0, std::uint32_t b1) {
-    if constexpr (std::is_same_v<T, __half>) {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-          "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)
-          : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-    } else {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-          "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)
-          : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-    }
-  };
-  step(low.x, high.x, low.y, high.y, tokens.x, tokens.y);
-  step(low.z, high.z, low.w, high.w, tokens.z, tokens.w);
+  const std::uint32_t a0 = kPart == 0 ? low.x : low.z;
+  const std::uint32_t a1 = kPart == 0 ? high.x : high.z;
+  const std::uint32_t a2 = kPart == 0 ? low.y : low.w;
+  const std::uint32_t a3 = kPart == 0 ? high.y : high.w;
+  const std::uint32_t b0 = kPart == 0 ? tokens.x : tokens.z;
+  const std::uint32_t b1 = kPart == 0 ? tokens.y : tokens.w;
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  }
 }
 
 // Where fragments go.

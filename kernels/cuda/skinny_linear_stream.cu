@@ -1,7 +1,7 @@
 // The weights of a block's rows come through the bulk copy engine into a ring of slots in shared
 // memory, 64 columns of all its rows at a time, with the same columns of x beside them. One thread
-// issues the copies; the other warps own one or two tiles of 16 rows each and keep their sums in
-// registers over all columns.
+// issues the copies; each of the other warps owns a tile of 16 rows and keeps its sums in registers
+// over all columns.
 #include <algorithm>
 
 #include "kernels/cuda/bulk_copy.cuh"
@@ -17,19 +17,17 @@ constexpr int kTokenTileBytes = kTileTokens * kChunkBytes;   // of a slot, per t
 constexpr int kFragmentBytes = kWarpLanes * sizeof(float4);  // of a received sum
 constexpr int kSharedAlignment = 1024;                       // of a 128-byte swizzled box
 constexpr int kMaxTilesPerBlock = 12;
+constexpr int kMaxSlots = 32;
+constexpr int kMaxSharedBytes = 227 * 1024;  // of a block, on compute capability 9
 
-// More tokens: two tiles of rows a warp, so that a fragment of x is read from shared memory once
-// for both; fewer: one, for more warps.
-constexpr int tiles_per_warp(int token_tiles) {
-  return token_tiles > 4 ? 2 : 1;
-}
-// Sums of other blocks get memory of their own, or, where that would take the place of slots, the
-// memory of the slots once all are read.
+// Sums of other warps and blocks get memory of their own, or, where that would take the place of
+// slots, the memory of the slots once all are read.
 constexpr bool receives_in_slots(int token_tiles) {
   return token_tiles > 4;
 }
-constexpr int max_warps(int token_tiles) {
-  return kMaxTilesPerBlock / tiles_per_warp(token_tiles) + 1;
+// What bounds a kernel's registers: two blocks of this many threads must fit a multiprocessor.
+constexpr int bounding_threads(int token_tiles) {
+  return token_tiles > 4 ? 320 : (kMaxTilesPerBlock + 1) * kWarpLanes;
 }
 
 // Shared memory of a block, in order: slots of weights, slots of x, sums received, barriers.
@@ -51,8 +49,9 @@ StreamLayout stream_layout(int token_tiles, const SkinnyStreamPlan& plan) {
   const std::uint32_t slots_end = layout.token_slots + slots * layout.token_slot_bytes;
   const auto splits = static_cast<std::uint32_t>(plan.num_splits);
   const auto fragments = static_cast<std::uint32_t>(plan.tiles_per_block * token_tiles);
+  const std::uint32_t sources = splits * static_cast<std::uint32_t>(plan.warp_groups);
   const std::uint32_t received_bytes =
-      splits == 1 ? 0 : (fragments + splits - 1) / splits * splits * kFragmentBytes;
+      sources == 1 ? 0 : (fragments + splits - 1) / splits * sources * kFragmentBytes;
   layout.received = receives_in_slots(token_tiles) ? 0 : slots_end;
   layout.barriers = receives_in_slots(token_tiles) ? std::max(slots_end, received_bytes)
                                                    : slots_end + received_bytes;
@@ -64,9 +63,9 @@ struct StreamArguments {
   StreamLayout layout;
   int tiles_per_block;
   int num_splits;
+  int warp_groups;
   int num_slots;
   int lead_chunks;
-  int prefetch_chunks;
   int num_row_tiles;
   int num_chunks;  // of all columns
 };
@@ -83,18 +82,18 @@ struct BlockWork {
   int num_chunks;
 
   __device__ explicit BlockWork(const StreamArguments& args) {
-    const int splits = args.num_splits;
-    rank = static_cast<int>(blockIdx.x) % splits;
-    first_tile = static_cast<int>(blockIdx.x) / splits * args.tiles_per_block;
-    tile_stride = static_cast<int>(gridDim.x) / splits * args.tiles_per_block;
-    num_passes = first_tile < args.num_row_tiles
-                     ? (args.num_row_tiles - first_tile + tile_stride - 1) / tile_stride
-                     : 0;
-    first_chunk = static_cast<int>(static_cast<std::int64_t>(args.num_chunks) * rank / splits);
-    num_chunks =
-        static_cast<int>(static_cast<std::int64_t>(args.num_chunks) * (rank + 1) / splits) -
-        first_chunk;
+    const auto splits = static_cast<unsigned>(args.num_splits);
+    rank = static_cast<int>(blockIdx.x % splits);
+    first_tile = static_cast<int>(blockIdx.x / splits) * args.tiles_per_block;
+    tile_stride = static_cast<int>(gridDim.x / splits) * args.tiles_per_block;
+    num_passes = (args.num_row_tiles - first_tile + tile_stride - 1) / tile_stride;
+    first_chunk = split_begin(args, rank);
+    num_chunks = split_begin(args, rank + 1) - first_chunk;
   }
+  __device__ static int split_begin(const StreamArguments& args, int split) {
+    return args.num_chunks * split / args.num_splits;
+  }
+  __device__ int num_loads() const { return num_passes * num_chunks; }
 };
 
 // The ring of slots, as one side walks it.
@@ -115,10 +114,30 @@ struct Ring {
   __device__ std::uint32_t empty_barrier() const {
     return empty + 8U * static_cast<std::uint32_t>(slot);
   }
-  __device__ void advance() {
-    if (++slot < num_slots) return;
-    slot = 0;
+  __device__ void advance(int steps = 1) {  // at most num_slots
+    slot += steps;
+    if (slot < num_slots) return;
+    slot -= num_slots;
     phase ^= 1U;
+  }
+};
+
+// Where the next load of a block lies in the weights.
+struct Cursor {
+  int column;
+  int row;
+  int chunks_left;
+
+  __device__ explicit Cursor(const BlockWork& work)
+      : column(work.first_chunk * kChunkColumns),
+        row(work.first_tile * kTileRows),
+        chunks_left(work.num_chunks) {}
+  __device__ void advance(const BlockWork& work) {
+    column += kChunkColumns;
+    if (--chunks_left > 0) return;
+    chunks_left = work.num_chunks;
+    column = work.first_chunk * kChunkColumns;
+    row += work.tile_stride * kTileRows;
   }
 };
 
@@ -129,68 +148,76 @@ class Producer {
                       const StreamArguments& args, const BlockWork& work, std::uint32_t shared)
       : weights_(weights),
         tokens_(tokens),
-        args_(args),
         work_(work),
-        shared_(shared),
-        total_(work.num_passes * work.num_chunks),
+        cursor_(work),
+        ring_(shared + args.layout.barriers, args.num_slots),
+        weight_slots_(shared),
+        token_slots_(shared + args.layout.token_slots),
+        weight_bytes_(args.layout.weight_slot_bytes),
+        token_bytes_(args.layout.token_slot_bytes),
+        ahead_(min(work.num_loads(), args.num_slots)),
         weight_policy_(evict_first_policy()),
         token_policy_(evict_last_policy()) {}
 
+  // Prepares the barriers and fills the slots with weights, which no earlier kernel writes.
+  __device__ void start(int arrivals) {
+    prefetch_map(weights_);
+    Ring ring = ring_;
+    for (ring.slot = 0; ring.slot < ring.num_slots; ++ring.slot) {
+      init_barrier(ring.full_barrier(), 1);
+      init_barrier(ring.empty_barrier(), arrivals);
+    }
+    fence_barrier_init();
+    prefetch_map(tokens_);
+    for (int i = 0; i < ahead_; ++i) {
+      copy_weights();
+      ring_.advance();
+      cursor_.advance(work_);
+    }
+  }
+
   __device__ void run() {
-    Ring ring(shared_ + args_.layout.barriers, args_.num_slots);
-    const int ahead = min(total_, args_.num_slots);
-    const int last_alone = total_ - args_.lead_chunks;
-    if (last_alone <= ahead) allow_next();
-    for (int i = 0; i < ahead; ++i) {
-      copy_weights(ring, i);
-      ring.advance();
-    }
-    for (int i = ahead; i < min(total_, ahead + args_.prefetch_chunks); ++i) {
-      prefetch_box(weights_, column(i), row(i));
-    }
     wait_for_inputs();
-    ring.slot = 0;
-    for (int i = 0; i < ahead; ++i) {
-      copy_tokens(ring, i);
-      ring.advance();
+    Ring ring = ring_;
+    Cursor cursor(work_);
+    ring_.slot = 0;
+    for (int i = 0; i < ahead_; ++i) {
+      copy_tokens(cursor.column);
+      ring_.advance();
+      cursor.advance(work_);
     }
-    ring.slot = ahead % args_.num_slots;
-    ring.phase = 0;
-    for (int i = ahead; i < total_; ++i) {
-      if (i == last_alone) allow_next();
-      wait_phase(ring.empty_barrier(), ring.phase);
-      copy_weights(ring, i);
-      copy_tokens(ring, i);
-      ring.advance();
+    ring_ = ring;
+    ring_.phase = 0;
+    for (int i = ahead_; i < work_.num_loads(); ++i) {
+      wait_phase(ring_.empty_barrier(), ring_.phase);
+      copy_weights();
+      copy_tokens(cursor_.column);
+      ring_.advance();
+      cursor_.advance(work_);
     }
   }
 
  private:
-  __device__ int column(int i) const {
-    return (work_.first_chunk + i % work_.num_chunks) * kChunkColumns;
+  __device__ void copy_weights() const {
+    arrive_and_expect(ring_.full_barrier(), weight_bytes_ + token_bytes_);
+    copy_box(weight_slots_ + static_cast<std::uint32_t>(ring_.slot) * weight_bytes_, weights_,
+             cursor_.column, cursor_.row, ring_.full_barrier(), weight_policy_);
   }
-  __device__ int row(int i) const {
-    return (work_.first_tile + i / work_.num_chunks * work_.tile_stride) * kTileRows;
-  }
-  __device__ void copy_weights(const Ring& ring, int i) const {
-    const std::uint32_t bytes = args_.layout.weight_slot_bytes;
-    arrive_and_expect(ring.full_barrier(), bytes + args_.layout.token_slot_bytes);
-    copy_box(shared_ + static_cast<std::uint32_t>(ring.slot) * bytes, weights_, column(i), row(i),
-             ring.full_barrier(), weight_policy_);
-  }
-  __device__ void copy_tokens(const Ring& ring, int i) const {
-    const std::uint32_t target =
-        shared_ + args_.layout.token_slots +
-        static_cast<std::uint32_t>(ring.slot) * args_.layout.token_slot_bytes;
-    copy_box(target, tokens_, column(i), 0, ring.full_barrier(), token_policy_);
+  __device__ void copy_tokens(int column) const {
+    copy_box(token_slots_ + static_cast<std::uint32_t>(ring_.slot) * token_bytes_, tokens_, column,
+             0, ring_.full_barrier(), token_policy_);
   }
 
   const CUtensorMap* weights_;
   const CUtensorMap* tokens_;
-  const StreamArguments& args_;
-  const BlockWork& work_;
-  std::uint32_t shared_;
-  int total_;
+  BlockWork work_;
+  Cursor cursor_;
+  Ring ring_;
+  std::uint32_t weight_slots_;
+  std::uint32_t token_slots_;
+  std::uint32_t weight_bytes_;
+  std::uint32_t token_bytes_;
+  int ahead_;
   std::uint64_t weight_policy_;
   std::uint64_t token_policy_;
 };
@@ -198,99 +225,119 @@ class Producer {
 // A warp's share of one slot. `lane_offset` is where the lane's first 16 bytes of its row lie: the
 // quad takes vectors 0, 2, 4, 6 and then 1, 3, 5, 7 of the 128 bytes, which the copy engine has
 // permuted by the row's number, so that no two rows of a read meet in a bank.
-template <typename T, int kTokenTiles, int kTilesPerWarp>
-__device__ __forceinline__ void multiply_slot(float4 (&sums)[kTilesPerWarp][kTokenTiles],
-                                              std::uint32_t weights, std::uint32_t tokens,
-                                              std::uint32_t lane_offset, int num_tiles) {
-  uint4 low[kTilesPerWarp][2];
-  uint4 high[kTilesPerWarp][2];
+template <typename T, int kTokenTiles>
+__device__ __forceinline__ void multiply_slot(float4 (&sums)[kTokenTiles], std::uint32_t weights,
+                                              std::uint32_t tokens, std::uint32_t lane_offset) {
 #pragma unroll
-  for (int tile = 0; tile < kTilesPerWarp; ++tile) {
-    // A warp without a second tile repeats its first.
-    const std::uint32_t address =
-        weights + lane_offset + static_cast<std::uint32_t>(min(tile, num_tiles - 1)) * kTileBytes;
+  for (std::uint32_t half = 0; half < 2; ++half) {
+    const std::uint32_t offset = lane_offset ^ (half * 16);
+    const uint4 low = load_shared(weights + offset);
+    const uint4 high = load_shared(weights + offset + 8 * kChunkBytes);
+    uint4 fragments[kTokenTiles];
 #pragma unroll
-    for (std::uint32_t half = 0; half < 2; ++half) {
-      low[tile][half] = load_shared(address ^ (half * 16));
-      high[tile][half] = load_shared((address ^ (half * 16)) + 8 * kChunkBytes);
+    for (std::uint32_t tile = 0; tile < kTokenTiles; ++tile) {
+      fragments[tile] = load_shared(tokens + offset + tile * kTokenTileBytes);
     }
-  }
+    // Neighbouring steps do not depend on each other: the tensor core is kept busy.
 #pragma unroll
-  for (std::uint32_t token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
-    const std::uint32_t address = tokens + lane_offset + token_tile * kTokenTileBytes;
+    for (int tile = 0; tile < kTokenTiles; ++tile) {
+      multiply_add<T, 0>(sums[tile], low, high, fragments[tile]);
+    }
 #pragma unroll
-    for (std::uint32_t half = 0; half < 2; ++half) {
-      const uint4 fragment = load_shared(address ^ (half * 16));
-#pragma unroll
-      for (int tile = 0; tile < kTilesPerWarp; ++tile) {
-        multiply_add<T>(sums[tile][token_tile], low[tile][half], high[tile][half], fragment);
-      }
+    for (int tile = 0; tile < kTokenTiles; ++tile) {
+      multiply_add<T, 1>(sums[tile], low, high, fragments[tile]);
     }
   }
 }
 
-// Adds up the sums of a cluster. Fragment f belongs to block f % splits, which receives it from
-// every block, adds in the order of the columns, and finishes it.
-template <typename T, int kTokenTiles, int kTilesPerWarp>
-__device__ __forceinline__ void reduce_in_cluster(const float4 (&sums)[kTilesPerWarp][kTokenTiles],
-                                                  const SkinnyOutput<T>& output,
-                                                  const StreamArguments& args,
-                                                  const BlockWork& work, std::uint32_t shared,
-                                                  int warp, int num_warps, int lane) {
-  const std::uint32_t received =
-      shared + args.layout.received + static_cast<std::uint32_t>(lane) * 16;
-  const int splits = args.num_splits;
-  const int tiles = min(args.tiles_per_block, args.num_row_tiles - work.first_tile);
-#pragma unroll
-  for (int tile = 0; tile < kTilesPerWarp; ++tile) {
-    const int local_tile = warp * kTilesPerWarp + tile;
-    if (local_tile >= tiles) break;
+// Which warp of a block this is: its rows, and its turn among the warps of the same rows.
+struct WarpPlace {
+  int warp;
+  int num_warps;
+  int tile;  // of the block's
+  int group;
+  int lane;
+};
+
+// Adds up the sums that `splits` blocks of a cluster and the warp groups of each have of the same
+// rows. Fragment f belongs to block f % splits, which receives it from everyone, adds in a fixed
+// order, and finishes it.
+template <typename T, int kTokenTiles>
+class Reduction {
+ public:
+  __device__ Reduction(const SkinnyOutput<T>& output, const StreamArguments& args,
+                       const BlockWork& work, const WarpPlace& place, std::uint32_t shared)
+      : output_(output),
+        work_(work),
+        place_(place),
+        splits_(args.num_splits),
+        sources_(args.num_splits * args.warp_groups),
+        source_(work.rank * args.warp_groups + place.group),
+        num_tiles_(min(args.tiles_per_block, args.num_row_tiles - work.first_tile)),
+        received_(shared + args.layout.received + static_cast<std::uint32_t>(place.lane) * 16),
+        fragment_(place.warp * args.num_splits + work.rank) {
+    added_ = addend();  // early: it is wanted at the very end, when nothing hides its latency
+  }
+
+  __device__ void send(const float4 (&sums)[kTokenTiles]) const {
+    if (place_.tile >= num_tiles_) return;
 #pragma unroll
     for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
-      const int fragment = local_tile * kTokenTiles + token_tile;
-      const int place = fragment / splits * splits + work.rank;
-      store_in_cluster(received + static_cast<std::uint32_t>(place) * kFragmentBytes,
-                       static_cast<std::uint32_t>(fragment % splits), sums[tile][token_tile]);
+      const int fragment = place_.tile * kTokenTiles + token_tile;
+      store_in_cluster(slot(fragment, source_), static_cast<std::uint32_t>(fragment % splits_),
+                       sums[token_tile]);
     }
   }
-  arrive_at_cluster();
-  const int num_fragments = tiles * kTokenTiles;
-  int fragment = warp * splits + work.rank;
-  const auto addend = [&](int f) {
-    return f < num_fragments
-               ? output.addend(work.first_tile + f / kTokenTiles, f % kTokenTiles, lane)
-               : float4{0.0F, 0.0F, 0.0F, 0.0F};
-  };
-  float4 added = addend(fragment);
-  wait_for_cluster();
-  while (fragment < num_fragments) {
-    float4 sum{0.0F, 0.0F, 0.0F, 0.0F};
-    for (int source = 0; source < splits; ++source) {
-      const int place = fragment / splits * splits + source;
-      const float4 part =
-          load_shared_floats(received + static_cast<std::uint32_t>(place) * kFragmentBytes);
-      sum.x += part.x;
-      sum.y += part.y;
-      sum.z += part.z;
-      sum.w += part.w;
+
+  __device__ void finish() {
+    while (fragment_ < num_tiles_ * kTokenTiles) {
+      float4 sum = load_shared_floats(slot(fragment_, 0));
+      for (int source = 1; source < sources_; ++source) {
+        const float4 part = load_shared_floats(slot(fragment_, source));
+        sum.x += part.x;
+        sum.y += part.y;
+        sum.z += part.z;
+        sum.w += part.w;
+      }
+      output_.finish(work_.first_tile + fragment_ / kTokenTiles, fragment_ % kTokenTiles,
+                     place_.lane, sum, added_);
+      fragment_ += place_.num_warps * splits_;
+      added_ = addend();
     }
-    output.finish(work.first_tile + fragment / kTokenTiles, fragment % kTokenTiles, lane, sum,
-                  added);
-    fragment += num_warps * splits;
-    added = addend(fragment);
   }
-}
+
+ private:
+  __device__ float4 addend() const {
+    if (fragment_ >= num_tiles_ * kTokenTiles) return float4{0.0F, 0.0F, 0.0F, 0.0F};
+    return output_.addend(work_.first_tile + fragment_ / kTokenTiles, fragment_ % kTokenTiles,
+                          place_.lane);
+  }
+  __device__ std::uint32_t slot(int fragment, int source) const {
+    return received_ +
+           static_cast<std::uint32_t>(fragment / splits_ * sources_ + source) * kFragmentBytes;
+  }
+
+  const SkinnyOutput<T>& output_;
+  const BlockWork& work_;
+  WarpPlace place_;
+  int splits_;
+  int sources_;
+  int source_;
+  int num_tiles_;
+  std::uint32_t received_;
+  int fragment_;
+  float4 added_;
+};
 
 #endif  // compute capability 9
 
 template <typename T, int kTokenTiles>
-__global__ void __launch_bounds__(max_warps(kTokenTiles) * kWarpLanes, 2)
+__global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
     stream_kernel(const __grid_constant__ CUtensorMap weight_map,
                   const __grid_constant__ CUtensorMap token_map,
                   const __grid_constant__ StreamArguments args,
                   const __grid_constant__ SkinnyOutput<T> output) {
 #if __CUDA_ARCH__ >= 900
-  constexpr int kTilesPerWarp = tiles_per_warp(kTokenTiles);
   constexpr bool kReceivesInSlots = receives_in_slots(kTokenTiles);
   extern __shared__ unsigned char shared_memory[];
   const std::uint32_t shared =
@@ -299,82 +346,91 @@ __global__ void __launch_bounds__(max_warps(kTokenTiles) * kWarpLanes, 2)
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
   const int num_warps = static_cast<int>(blockDim.x) / kWarpLanes - 1;
   const bool is_split = args.num_splits > 1;
+  const bool is_reduced = is_split || args.warp_groups > 1;
   const BlockWork work(args);
 
-  if (threadIdx.x == 0) {
-    for (int slot = 0; slot < args.num_slots; ++slot) {
-      Ring ring(shared + args.layout.barriers, args.num_slots);
-      ring.slot = slot;
-      init_barrier(ring.full_barrier(), 1);
-      init_barrier(ring.empty_barrier(), num_warps);
-    }
-    fence_barrier_init();
-  }
-  __syncthreads();
-  if (is_split && !kReceivesInSlots) arrive_at_cluster();
-
   if (warp == num_warps) {
-    if (lane == 0) {
-      prefetch_map(&weight_map);
-      prefetch_map(&token_map);
-      Producer(&weight_map, &token_map, args, work, shared).run();
-    }
+    Producer producer(&weight_map, &token_map, args, work, shared);
+    if (lane == 0) producer.start(args.tiles_per_block);
     __syncwarp();
-    if (is_split) {  // the barrier counts this warp too
-      if (kReceivesInSlots) arrive_at_cluster();
+    __syncthreads();
+    if (is_split && !kReceivesInSlots) arrive_at_cluster_relaxed();
+    if (lane == 0) producer.run();
+    __syncwarp();
+    // The barriers count this warp too.
+    if (is_reduced && kReceivesInSlots) is_split ? arrive_at_cluster_relaxed() : __syncthreads();
+    if (is_split) {
       wait_for_cluster();
-      arrive_at_cluster();
+      arrive_at_cluster_relaxed();
       wait_for_cluster();
+    } else if (is_reduced) {
+      __syncthreads();
     }
     return;
   }
 
+  __syncthreads();
+  if (is_split && !kReceivesInSlots) arrive_at_cluster_relaxed();
   wait_for_inputs();
-  const auto group = static_cast<std::uint32_t>(lane) / 4;
+  WarpPlace place;
+  place.warp = warp;
+  place.num_warps = num_warps;
+  place.group = warp / args.tiles_per_block;
+  place.tile = warp % args.tiles_per_block;
+  place.lane = lane;
+  const auto row = static_cast<std::uint32_t>(lane) / 4;
   const std::uint32_t lane_offset =
-      group * kChunkBytes + (((static_cast<std::uint32_t>(lane) % 4 * 2) ^ group) * 16);
-  const int first_tile = warp * kTilesPerWarp;
-  const int num_tiles = min(kTilesPerWarp, args.tiles_per_block - first_tile);
+      row * kChunkBytes + (((static_cast<std::uint32_t>(lane) % 4 * 2) ^ row) * 16);
+  const std::uint32_t weights = shared + static_cast<std::uint32_t>(place.tile) * kTileBytes;
+  const std::uint32_t tokens = shared + args.layout.token_slots;
   Ring ring(shared + args.layout.barriers, args.num_slots);
-  float4 sums[kTilesPerWarp][kTokenTiles];
-  for (int pass = 0; pass < work.num_passes; ++pass) {
-#pragma unroll
-    for (int tile = 0; tile < kTilesPerWarp; ++tile) {
-#pragma unroll
-      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
-        sums[tile][token_tile] = float4{0.0F, 0.0F, 0.0F, 0.0F};
+  ring.advance(place.group);
+  float4 sums[kTokenTiles] = {};
+
+  bool is_next_allowed = false;
+  const auto accumulate = [&](int to_go) {
+    for (int chunk = place.group; chunk < work.num_chunks; chunk += args.warp_groups) {
+      if (!is_next_allowed && to_go - chunk <= args.lead_chunks) {
+        allow_next();
+        is_next_allowed = true;
       }
-    }
-    for (int chunk = 0; chunk < work.num_chunks; ++chunk) {
       const auto slot = static_cast<std::uint32_t>(ring.slot);
       wait_phase(ring.full_barrier(), ring.phase);
-      multiply_slot<T, kTokenTiles, kTilesPerWarp>(
-          sums,
-          shared + slot * args.layout.weight_slot_bytes +
-              static_cast<std::uint32_t>(first_tile) * kTileBytes,
-          shared + args.layout.token_slots + slot * args.layout.token_slot_bytes, lane_offset,
-          num_tiles);
+      __syncwarp();
+      multiply_slot<T, kTokenTiles>(sums, weights + slot * args.layout.weight_slot_bytes,
+                                    tokens + slot * args.layout.token_slot_bytes, lane_offset);
       __syncwarp();
       if (lane == 0) arrive(ring.empty_barrier());
-      ring.advance();
+      ring.advance(args.warp_groups);
     }
-    if (is_split) break;
-    const int row_tile = work.first_tile + pass * work.tile_stride + first_tile;
-#pragma unroll
-    for (int tile = 0; tile < kTilesPerWarp; ++tile) {
-      if (tile >= num_tiles || row_tile + tile >= args.num_row_tiles) break;
-#pragma unroll
-      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
-        output.finish(row_tile + tile, token_tile, lane, sums[tile][token_tile],
-                      output.addend(row_tile + tile, token_tile, lane));
-      }
+  };
+
+  if (is_reduced) {
+    Reduction<T, kTokenTiles> reduction(output, args, work, place, shared);
+    accumulate(work.num_chunks);
+    if (kReceivesInSlots) is_split ? arrive_at_cluster() : __syncthreads();
+    if (is_split) wait_for_cluster();
+    reduction.send(sums);
+    if (is_split) {
+      arrive_at_cluster();
+      wait_for_cluster();
+    } else {
+      __syncthreads();
     }
+    reduction.finish();
+    return;
   }
-  if (is_split) {
-    if (kReceivesInSlots) arrive_at_cluster();
-    wait_for_cluster();
-    reduce_in_cluster<T, kTokenTiles, kTilesPerWarp>(sums, output, args, work, shared, warp,
-                                                     num_warps, lane);
+  for (int pass = 0; pass < work.num_passes; ++pass) {
+    accumulate(work.num_chunks * (work.num_passes - pass));
+    const int row_tile = work.first_tile + pass * work.tile_stride + place.tile;
+#pragma unroll
+    for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
+      if (row_tile < args.num_row_tiles) {
+        output.finish(row_tile, token_tile, lane, sums[token_tile],
+                      output.addend(row_tile, token_tile, lane));
+      }
+      sums[token_tile] = float4{0.0F, 0.0F, 0.0F, 0.0F};
+    }
   }
 #endif
 }
@@ -419,14 +475,16 @@ CUtensorMap matrix_map(const void* data, DType dtype, std::int64_t rows, std::in
 
 template <typename T, int kTokenTiles>
 void launch_stream(const Launch& options, const SkinnyLinear& args, const SkinnyStreamPlan& plan) {
-  constexpr int kTilesPerWarp = tiles_per_warp(kTokenTiles);
+  // A slot must be the same warps' in every round: a barrier tells neighbouring rounds apart, no
+  // more.
+  LLMRUN_CHECK(plan.num_slots > 0 && plan.num_slots % plan.warp_groups == 0);
   StreamArguments arguments{};
   arguments.layout = stream_layout(kTokenTiles, plan);
   arguments.tiles_per_block = plan.tiles_per_block;
   arguments.num_splits = plan.num_splits;
+  arguments.warp_groups = plan.warp_groups;
   arguments.num_slots = plan.num_slots;
   arguments.lead_chunks = plan.lead_chunks;
-  arguments.prefetch_chunks = options.overlap ? plan.prefetch_chunks : 0;
   arguments.num_row_tiles = static_cast<int>((args.num_rows + kTileRows - 1) / kTileRows);
   arguments.num_chunks = static_cast<int>((args.num_columns + kChunkColumns - 1) / kChunkColumns);
   const CUtensorMap weights = matrix_map(args.weight, args.dtype, args.num_rows, args.num_columns,
@@ -435,10 +493,13 @@ void launch_stream(const Launch& options, const SkinnyLinear& args, const Skinny
       matrix_map(args.x, args.dtype, args.num_tokens, args.num_columns, kTokenTiles * kTileTokens);
   const auto kernel = stream_kernel<T, kTokenTiles>;
   const char* name = "skinny linear (stream)";
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(arguments.layout.total)),
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes),
+      name);
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared),
              name);
-  const int warps = (plan.tiles_per_block + kTilesPerWarp - 1) / kTilesPerWarp + 1;
+  const int warps = plan.tiles_per_block * plan.warp_groups + 1;
   cudaLaunchAttribute attributes[2]{};
   unsigned num_attributes = 0;
   if (plan.num_splits > 1) {
@@ -470,13 +531,14 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 // Rows and columns to blocks, so that all multiprocessors have the same bytes to read. It must not
 // look at the number of tokens, on which no sum's order may depend.
 void choose_division(SkinnyStreamPlan& plan, std::int64_t row_tiles, std::int64_t chunks,
-                     int num_multiprocessors) {
+                     const SkinnyStreamDevice& device) {
   double best = 0.0;
-  for (const int splits : {1, 2, 4, 8}) {
-    // Clusters fill whole groups of 16 multiprocessors for certain.
-    const std::int64_t places =
-        splits == 1 ? num_multiprocessors : std::max(num_multiprocessors / 16 * 16 / splits, 1);
+  for (const int splits : {1, 2, 4}) {
+    const std::int64_t places = splits == 1   ? device.num_multiprocessors
+                                : splits == 2 ? device.num_multiprocessors / 2
+                                              : device.max_clusters_of_4;
     for (int tiles = 1; tiles <= kMaxTilesPerBlock; ++tiles) {
+      if (places == 0) continue;
       const std::int64_t groups = ceil_div(row_tiles, tiles);
       const std::int64_t passes = ceil_div(groups, places);
       if (splits > 1 && (passes > 1 || chunks < 2 * splits)) continue;
@@ -489,8 +551,34 @@ void choose_division(SkinnyStreamPlan& plan, std::int64_t row_tiles, std::int64_
       plan.tiles_per_block = tiles;
       plan.num_splits = splits;
       plan.num_blocks = static_cast<int>(std::min(groups, places) * splits);
+      // Few tiles: several warps take turns at the columns, so that a block has about 8.
+      plan.warp_groups = passes > 1 ? 1 : std::max(1, 8 / tiles);
     }
   }
+}
+
+SkinnyStreamDevice query_device(int device) {
+  SkinnyStreamDevice result;
+  check_cuda(
+      cudaDeviceGetAttribute(&result.num_multiprocessors, cudaDevAttrMultiProcessorCount, device),
+      "cudaDeviceGetAttribute");
+  // Blocks that take all shared memory of a multiprocessor: how many clusters of them fit at once.
+  const auto kernel = stream_kernel<__nv_bfloat16, 1>;
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes),
+      "cudaFuncSetAttribute");
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {4, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(4U * static_cast<unsigned>(result.num_multiprocessors));
+  config.blockDim = dim3(8 * kWarpLanes);
+  config.dynamicSmemBytes = kMaxSharedBytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  check_cuda(cudaOccupancyMaxActiveClusters(&result.max_clusters_of_4, kernel, &config),
+             "cudaOccupancyMaxActiveClusters");
+  return result;
 }
 
 }  // namespace
@@ -499,17 +587,32 @@ bool supports_skinny_stream(int compute_capability_major) {
   return compute_capability_major == 9;
 }
 
-SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, int num_multiprocessors) {
+SkinnyStreamDevice skinny_stream_device() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  thread_local int known_device = -1;
+  thread_local SkinnyStreamDevice known;  // asking takes microseconds, a launch few more
+  if (device != known_device) {
+    known = query_device(device);
+    known_device = device;
+  }
+  return known;
+}
+
+SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, const SkinnyStreamDevice& device) {
   SkinnyStreamPlan plan;
   const std::int64_t row_tiles = ceil_div(args.num_rows, kTileRows);
   const std::int64_t chunks = ceil_div(args.num_columns, kChunkColumns);
-  choose_division(plan, row_tiles, chunks, num_multiprocessors);
+  choose_division(plan, row_tiles, chunks, device);
   const std::int64_t passes =
       ceil_div(ceil_div(row_tiles, plan.tiles_per_block), plan.num_blocks / plan.num_splits);
-  const std::int64_t loads = passes * ceil_div(chunks, plan.num_splits);
-  plan.num_slots = static_cast<int>(std::min<std::int64_t>(loads, 16));
-  while (plan.num_slots > 1 && skinny_stream_shared_bytes(args, plan) > kSkinnyStreamSharedBytes) {
-    --plan.num_slots;
+  const auto loads = static_cast<int>(passes * ceil_div(chunks, plan.num_splits));
+  plan.lead_chunks = loads / 8 + 4;
+  const int groups = plan.warp_groups;
+  plan.num_slots = std::max(std::min(loads, kMaxSlots) / groups * groups, groups);
+  while (plan.num_slots > groups &&
+         skinny_stream_shared_bytes(args, plan) > kSkinnyStreamSharedBytes) {
+    plan.num_slots -= groups;
   }
   return plan;
 }

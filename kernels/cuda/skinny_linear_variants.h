@@ -11,20 +11,27 @@ namespace llmrun::kernels {
 struct SkinnyStreamPlan {
   int tiles_per_block = 0;  // 1 to 12
   int num_splits = 1;       // 1, 2, 4 or 8
-  int num_blocks = 0;   // a multiple of num_splits; without splits a block may take more rows when
-                        // it is done with its first
-  int num_slots = 0;    // pieces of 64 columns in flight
-  int lead_chunks = 0;  // the next kernel may start when this many loads are still to be issued
-  int prefetch_chunks = 0;  // loads beyond the slots that are sent for to L2 before the inputs are
-                            // there
+  int warp_groups = 1;      // sets of warps that take turns at the columns: tiles_per_block times
+                            // these is at most 12; more than 1 only if there is one pass
+  int num_blocks = 0;       // a multiple of num_splits; without splits a block may take more rows
+                            // when it is done with its first: further passes
+  int num_slots = 0;        // pieces of 64 columns in flight, a multiple of warp_groups
+  int lead_chunks = 0;      // the next kernel may start when this many pieces are to be consumed
 };
 
 // The most shared memory a block asks for: two kernels then fit a multiprocessor, and the next one
 // fills its slots while this one drains.
 constexpr int kSkinnyStreamSharedBytes = 112 * 1024;
 
+struct SkinnyStreamDevice {
+  int num_multiprocessors = 0;
+  int max_clusters_of_4 = 0;  // with one block a multiprocessor
+};
+
 bool supports_skinny_stream(int compute_capability_major);
-SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, int num_multiprocessors);
+// Of the current device.
+SkinnyStreamDevice skinny_stream_device();
+SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, const SkinnyStreamDevice& device);
 // Bytes of shared memory of a block.
 std::size_t skinny_stream_shared_bytes(const SkinnyLinear& args, const SkinnyStreamPlan& plan);
 // Weights through the bulk copy engine into a ring of shared memory; needs compute capability 9.

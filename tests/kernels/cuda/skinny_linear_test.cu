@@ -227,12 +227,6 @@ bool has_stream_kernel() {
   return supports_skinny_stream(major);
 }
 
-int multiprocessors() {
-  int count = 0;
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0), "attribute");
-  return count;
-}
-
 void default_kernel(const SkinnyLinear& args) {
   skinny_linear(Launch{}, args);
 }
@@ -289,15 +283,16 @@ TEST_CASE("skinny linear: every division of the streaming kernel") {
         CAPTURE(tokens);
         CAPTURE(splits);
         CAPTURE(tiles);
-        SkinnyStreamPlan plan = plan_skinny_stream(linear.arguments(nullptr), multiprocessors());
+        SkinnyStreamPlan plan =
+            plan_skinny_stream(linear.arguments(nullptr), skinny_stream_device());
         plan.tiles_per_block = tiles;
         plan.num_splits = splits;
         // Without splits, fewer blocks than groups of rows: several passes.
         plan.num_blocks =
             splits == 1 ? std::min(4, (75 + tiles - 1) / tiles) : (75 + tiles - 1) / tiles * splits;
-        plan.num_slots = 2;
+        plan.warp_groups = splits == 1 ? 1 : std::max(1, 6 / tiles);
+        plan.num_slots = std::max(2, plan.warp_groups);
         plan.lead_chunks = 1;
-        plan.prefetch_chunks = 3;
         const auto kernel = [&](const SkinnyLinear& args) {
           skinny_linear_stream(Launch{nullptr, true}, args, plan);
         };
