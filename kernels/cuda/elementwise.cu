@@ -34,15 +34,25 @@ __global__ void gather_rows_kernel(T* out, const T* table, const std::int32_t* r
   }
 }
 
-constexpr int kNormThreads = 256;
-constexpr int kNormVectors = 8;  // 16-byte pieces of a row that a thread keeps in registers
+constexpr int kNormThreads = 512;  // at most
+constexpr int kNormVectors = 4;    // 16-byte pieces of a row that a thread keeps in registers
+
+__device__ __forceinline__ float block_sum(float value) {
+  __shared__ float partial[kNormThreads / kWarpSize];
+  value = warp_sum(value);
+  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = value;
+  __syncthreads();
+  float total = 0.0F;
+  for (unsigned w = 0; w < blockDim.x / kWarpSize; ++w) total += partial[w];
+  return total;
+}
 
 // One row a block. The row is read once: it stays in registers between the sum and the scaling.
 template <typename T>
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_kernel(T* out, const T* x, const float* weight, float eps, std::int64_t hidden_size) {
   constexpr int kSize = Vec16<T>::kSize;
-  __shared__ float partial[kNormThreads / kWarpSize];
+  constexpr int kWeightVectors = kSize / 4;
   wait_for_inputs();
   allow_next();
   const Vec16<T>* source =
@@ -54,7 +64,7 @@ __global__ void __launch_bounds__(kNormThreads)
   float sum = 0.0F;
 #pragma unroll
   for (int j = 0; j < kNormVectors; ++j) {
-    const int i = static_cast<int>(threadIdx.x) + j * kNormThreads;
+    const int i = static_cast<int>(threadIdx.x + static_cast<unsigned>(j) * blockDim.x);
     if (i >= num_vectors) break;
     row[j] = source[i];
 #pragma unroll
@@ -63,21 +73,21 @@ __global__ void __launch_bounds__(kNormThreads)
       sum += value * value;
     }
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = sum;
-  __syncthreads();
-  float total = 0.0F;
-#pragma unroll
-  for (int w = 0; w < kNormThreads / kWarpSize; ++w) total += partial[w];
-  const float scale = rsqrtf(total / static_cast<float>(hidden_size) + eps);
+  const float scale = rsqrtf(block_sum(sum) / static_cast<float>(hidden_size) + eps);
 #pragma unroll
   for (int j = 0; j < kNormVectors; ++j) {
-    const int i = static_cast<int>(threadIdx.x) + j * kNormThreads;
+    const int i = static_cast<int>(threadIdx.x + static_cast<unsigned>(j) * blockDim.x);
     if (i >= num_vectors) break;
+    float4 weights[kWeightVectors];
+#pragma unroll
+    for (int w = 0; w < kWeightVectors; ++w) {
+      weights[w] = __ldg(reinterpret_cast<const float4*>(weight) + i * kWeightVectors + w);
+    }
     Vec16<T> result;
 #pragma unroll
     for (int e = 0; e < kSize; ++e) {
-      result.values[e] = from_float<T>(to_float(row[j].values[e]) * scale * weight[i * kSize + e]);
+      const float factor = reinterpret_cast<const float*>(weights)[e];
+      result.values[e] = from_float<T>(to_float(row[j].values[e]) * scale * factor);
     }
     target[i] = result;
   }
@@ -88,23 +98,17 @@ template <typename T>
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_any_size_kernel(T* out, const T* x, const float* weight, float eps,
                              std::int64_t hidden_size) {
-  __shared__ float partial[kNormThreads / kWarpSize];
   wait_for_inputs();
   allow_next();
   const T* source = x + static_cast<std::int64_t>(blockIdx.x) * hidden_size;
   T* target = out + static_cast<std::int64_t>(blockIdx.x) * hidden_size;
   float sum = 0.0F;
-  for (std::int64_t i = threadIdx.x; i < hidden_size; i += kNormThreads) {
+  for (std::int64_t i = threadIdx.x; i < hidden_size; i += blockDim.x) {
     const float value = to_float(source[i]);
     sum += value * value;
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = sum;
-  __syncthreads();
-  float total = 0.0F;
-  for (int w = 0; w < kNormThreads / kWarpSize; ++w) total += partial[w];
-  const float scale = rsqrtf(total / static_cast<float>(hidden_size) + eps);
-  for (std::int64_t i = threadIdx.x; i < hidden_size; i += kNormThreads) {
+  const float scale = rsqrtf(block_sum(sum) / static_cast<float>(hidden_size) + eps);
+  for (std::int64_t i = threadIdx.x; i < hidden_size; i += blockDim.x) {
     target[i] = from_float<T>(to_float(source[i]) * scale * weight[i]);
   }
 }
@@ -137,56 +141,80 @@ __global__ void silu_mul_kernel(T* out, const T* gate_up, std::int64_t num_group
   }
 }
 
-// One token a block in x; heads strided over y * warps; a warp a head.
+// Where a head of keys or values of a token is stored.
+template <typename Kv>
+__device__ __forceinline__ Kv* cached_head(void* cache, const RopeAndStore& args, std::int64_t slot,
+                                           std::int64_t kv_head) {
+  return static_cast<Kv*>(cache) +
+         ((slot / args.block_size * args.num_kv_heads + kv_head) * args.block_size +
+          slot % args.block_size) *
+             args.head_dim;
+}
+
+template <typename T>
+struct alignas(2 * sizeof(T)) Pair {
+  T x;
+  T y;
+};
+
+// One token a block in x; its heads go round the warps of all blocks in y. A lane rotates two
+// neighbouring pairs at a time. Even rotary_dim / 2 and head_dim.
 template <typename T, typename Kv>
 __global__ void rope_and_store_kernel(RopeAndStore args) {
   wait_for_inputs();
   allow_next();
   const std::int64_t token = blockIdx.x;
-  const auto num_warps = static_cast<std::int64_t>(blockDim.x) / kWarpSize;
-  const auto lane = static_cast<std::int64_t>(threadIdx.x) % kWarpSize;
-  const std::int64_t num_heads = args.num_query_heads + 2 * args.num_kv_heads;
-  const std::int64_t head =
-      static_cast<std::int64_t>(blockIdx.y) * num_warps + threadIdx.x / kWarpSize;
-  if (head >= num_heads) return;
-  const std::int64_t head_dim = args.head_dim;
-  T* source = static_cast<T*>(args.qkv) + (token * num_heads + head) * head_dim;
-  const bool is_value = head >= args.num_query_heads + args.num_kv_heads;
-  const bool is_query = head < args.num_query_heads;
-  const std::int64_t rotary_dim = args.cos_sin == nullptr || is_value ? 0 : args.rotary_dim;
-  if (is_query && rotary_dim == 0) return;
+  const auto warps_per_block = static_cast<int>(blockDim.x) / kWarpSize;
+  const int num_warps = warps_per_block * static_cast<int>(gridDim.y);
+  const int first_head =
+      static_cast<int>(blockIdx.y) * warps_per_block + static_cast<int>(threadIdx.x) / kWarpSize;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const auto num_query_heads = static_cast<int>(args.num_query_heads);
+  const auto num_kv_heads = static_cast<int>(args.num_kv_heads);
+  const int num_heads = num_query_heads + 2 * num_kv_heads;
+  const auto head_dim = static_cast<int>(args.head_dim);
+  const bool rotates = args.cos_sin != nullptr;
+  const int half = rotates ? static_cast<int>(args.rotary_dim) / 2 : 0;
+  const std::int64_t slot = args.slot_mapping[token];
+  const float* cosines = rotates ? args.cos_sin + args.positions[token] * args.rotary_dim : nullptr;
+  T* row = static_cast<T*>(args.qkv) + token * num_heads * head_dim;
 
-  Kv* cached = nullptr;
-  if (!is_query) {
-    const std::int64_t slot = args.slot_mapping[token];
-    const std::int64_t kv_head = head - args.num_query_heads - (is_value ? args.num_kv_heads : 0);
-    void* cache = is_value ? args.value_cache : args.key_cache;
-    cached = static_cast<Kv*>(cache) +
-             ((slot / args.block_size * args.num_kv_heads + kv_head) * args.block_size +
-              slot % args.block_size) *
-                 head_dim;
-  }
-  const std::int64_t half = rotary_dim / 2;
-  const float* cosines =
-      rotary_dim == 0 ? nullptr : args.cos_sin + args.positions[token] * rotary_dim;
-  for (std::int64_t i = lane; i < half; i += kWarpSize) {
-    const float c = cosines[i];
-    const float s = cosines[half + i];
-    const float low = to_float(source[i]);
-    const float high = to_float(source[i + half]);
-    const float new_low = low * c - high * s;
-    const float new_high = high * c + low * s;
-    if (is_query) {
-      source[i] = from_float<T>(new_low);
-      source[i + half] = from_float<T>(new_high);
-    } else {
-      cached[i] = from_float<Kv>(new_low);
-      cached[i + half] = from_float<Kv>(new_high);
+  for (int head = first_head; head < num_heads; head += num_warps) {
+    T* source = row + head * head_dim;
+    const bool is_query = head < num_query_heads;
+    const bool is_value = head >= num_query_heads + num_kv_heads;
+    const int kv_head = head - num_query_heads - (is_value ? num_kv_heads : 0);
+    Kv* cached = is_query ? nullptr
+                          : cached_head<Kv>(is_value ? args.value_cache : args.key_cache, args,
+                                            slot, kv_head);
+    const int rotated_half = is_value ? 0 : half;
+    for (int i = 2 * lane; i < rotated_half; i += 2 * kWarpSize) {
+      const float2 c = *reinterpret_cast<const float2*>(cosines + i);
+      const float2 s = *reinterpret_cast<const float2*>(cosines + half + i);
+      const auto low = *reinterpret_cast<const Pair<T>*>(source + i);
+      const auto high = *reinterpret_cast<const Pair<T>*>(source + i + half);
+      const float2 new_low = {to_float(low.x) * c.x - to_float(high.x) * s.x,
+                              to_float(low.y) * c.y - to_float(high.y) * s.y};
+      const float2 new_high = {to_float(high.x) * c.x + to_float(low.x) * s.x,
+                               to_float(high.y) * c.y + to_float(low.y) * s.y};
+      if (is_query) {
+        *reinterpret_cast<Pair<T>*>(source + i) = {from_float<T>(new_low.x),
+                                                   from_float<T>(new_low.y)};
+        *reinterpret_cast<Pair<T>*>(source + i + half) = {from_float<T>(new_high.x),
+                                                          from_float<T>(new_high.y)};
+      } else {
+        *reinterpret_cast<Pair<Kv>*>(cached + i) = {from_float<Kv>(new_low.x),
+                                                    from_float<Kv>(new_low.y)};
+        *reinterpret_cast<Pair<Kv>*>(cached + i + half) = {from_float<Kv>(new_high.x),
+                                                           from_float<Kv>(new_high.y)};
+      }
     }
-  }
-  if (is_query) return;
-  for (std::int64_t i = rotary_dim + lane; i < head_dim; i += kWarpSize) {
-    cached[i] = from_float<Kv>(to_float(source[i]));
+    if (is_query) continue;
+    for (int i = 2 * (rotated_half + lane); i < head_dim; i += 2 * kWarpSize) {
+      const auto values = *reinterpret_cast<const Pair<T>*>(source + i);
+      *reinterpret_cast<Pair<Kv>*>(cached + i) = {from_float<Kv>(to_float(values.x)),
+                                                  from_float<Kv>(to_float(values.y))};
+    }
   }
 }
 
@@ -214,8 +242,13 @@ void rms_norm(const Launch& launch_options, void* out, const void* x, const floa
     using T = decltype(type);
     constexpr std::int64_t kLargest = kNormThreads * kNormVectors * Vec16<T>::kSize;
     const bool fits = hidden_size % Vec16<T>::kSize == 0 && hidden_size <= kLargest;
+    // As many threads as a row has vectors, or an equal share of them.
+    const std::int64_t num_vectors = (hidden_size + Vec16<T>::kSize - 1) / Vec16<T>::kSize;
+    const std::int64_t num_passes = (num_vectors + kNormThreads - 1) / kNormThreads;
+    const std::int64_t share = (num_vectors + num_passes - 1) / num_passes;
+    const auto threads = static_cast<unsigned>((share + kWarpSize - 1) / kWarpSize * kWarpSize);
     launch(launch_options, "rms_norm", fits ? rms_norm_kernel<T> : rms_norm_any_size_kernel<T>,
-           dim3(static_cast<unsigned>(num_tokens)), dim3(kNormThreads), 0, static_cast<T*>(out),
+           dim3(static_cast<unsigned>(num_tokens)), dim3(threads), 0, static_cast<T*>(out),
            static_cast<const T*>(x), weight, eps, hidden_size);
   });
 }
@@ -237,7 +270,11 @@ void rope_and_store_kv(const Launch& launch_options, const RopeAndStore& args) {
   if (args.num_tokens == 0) return;
   constexpr unsigned kWarps = 8;
   const auto num_heads = static_cast<unsigned>(args.num_query_heads + 2 * args.num_kv_heads);
-  const dim3 grid(static_cast<unsigned>(args.num_tokens), (num_heads + kWarps - 1) / kWarps);
+  // Few tokens are spread over more blocks; of many, each block reads its angles once.
+  constexpr std::int64_t kFewTokens = 256;
+  const unsigned blocks_per_token =
+      args.num_tokens <= kFewTokens ? (num_heads + kWarps - 1) / kWarps : 1;
+  const dim3 grid(static_cast<unsigned>(args.num_tokens), blocks_per_token);
   dispatch_float_type(args.dtype, [&](auto type) {
     using T = decltype(type);
     dispatch_float_type(args.kv_dtype, [&](auto kv_type) {

@@ -35,8 +35,8 @@ struct RopeAndStore {
   std::int64_t num_tokens;
   std::int64_t num_query_heads;
   std::int64_t num_kv_heads;
-  std::int64_t head_dim;    // even
-  std::int64_t rotary_dim;  // even, <= head_dim
+  std::int64_t head_dim;    // % 2 == 0
+  std::int64_t rotary_dim;  // % 4 == 0, <= head_dim
   std::int64_t block_size;
   DType dtype;
   DType kv_dtype;

@@ -337,7 +337,7 @@ void CudaBackend::rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBat
   const bool rotates = !cos_sin.empty();
   if (rotates) {
     LLMRUN_CHECK(cos_sin.rank() == 2 && cos_sin.dtype() == DType::kF32 &&
-                 cos_sin.dim(1) <= head_dim && cos_sin.dim(1) % 2 == 0);
+                 cos_sin.dim(1) <= head_dim && cos_sin.dim(1) % 4 == 0);
   }
   kernels::rope_and_store_kv(launch_, {.qkv = qkv.data(),
                                        .key_cache = kv.key.data(),
