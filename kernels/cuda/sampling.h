@@ -4,11 +4,15 @@
 //
 // Each row is divided among `splits` blocks; the last of them to end puts the row's parts together,
 // so a pass over a row is one launch. Passes, each bound by reading 4 V bytes a row:
-//   scan       greatest logit, its lowest id, NaN; ends greedy rows; leaves lower bounds on the
-//              top_k-th and num_logprobs-th greatest logits (from the maxima of groups of tokens)
+//   scan       greatest logit, its lowest id, NaN; ends greedy rows and, where no two tokens are
+//              too close to call, those with temperature alone. Leaves the maxima of groups of
+//              tokens, and from them lower bounds on the top_k-th and num_logprobs-th logit
+//   top_k      selection and draw among the groups whose maximum reaches the bound on the top_k-th
+//              logit, by one block a row: little is read
 //   histogram  counts and weights by distance from the maximum: rows with top_p, or a large top_k
 //   draw       the Gumbel-max draw among tokens that are surely kept; tokens near a bound go to a
-//              list, from which the last block selects the exact bound
+//              list, from which the last block selects the exact bound. Reads only groups whose
+//              maximum matters
 //   logprobs   sum of weights, rank of the chosen token, the best ones
 // Rows with masks, biases or penalties are copied and changed first.
 #pragma once
@@ -26,13 +30,14 @@ inline constexpr int kSamplingThreads = 256;
 inline constexpr int kSamplingMaxSplits = 256;
 inline constexpr int kSamplingMaxGroups = 2048;  // group maxima of a row
 inline constexpr int kSamplingListSize = 8192;   // candidates of a row; more are found in the row
-inline constexpr int kSamplingBins = 2048;
+inline constexpr int kSamplingBins = 1024;
 inline constexpr int kSamplingMaxListedTopK = 128;  // above it a histogram finds the bound
 
 enum class SamplingKind : std::int32_t {
   kReport,    // log-probabilities of a given token
   kGreedy,    // the greatest logit
-  kDraw,      // temperature, perhaps min_p
+  kDraw,      // temperature alone
+  kMinP,      // temperature and min_p
   kTopK,      // and a top_k of at most kSamplingMaxListedTopK, perhaps top_p
   kFiltered,  // and other top_k and top_p
 };
@@ -81,7 +86,8 @@ struct SamplingRowState {
   float raw_threshold;
   float max;  // of the logits to choose from
   std::int32_t argmax;
-  float threshold;         // at least top_k logits are not below it
+  float threshold;         // kTopK: at least top_k logits are not below it; kFiltered: logits
+                           // below it weigh too little together to be in the nucleus
   std::int32_t is_finite;  // 0: the row failed
   std::int32_t token;      // chosen, or target
 };
@@ -103,6 +109,7 @@ struct SamplingEntry {
 struct SamplingWorkspace {
   SamplingRowState* states;          // [R]
   std::uint64_t* partials;           // [R, kSamplingMaxSplits]
+  std::uint64_t* draw_partials;      // [R, kSamplingMaxSplits]
   std::uint32_t* partial_counts;     // [R, kSamplingMaxSplits]
   float* group_maxima;               // [R, kSamplingMaxGroups]
   std::uint32_t* block_counters;     // [R]
@@ -131,6 +138,7 @@ struct SamplingBatch {
 struct SamplingRows {
   const std::int32_t* indices = nullptr;  // on the device; null: 0, 1, ...
   std::int64_t count = 0;
+  std::int64_t num_scanned = 0;  // rows of the launch that scanned these: it decides the division
 };
 
 // `modified`: of the changed copies of the rows.
@@ -138,7 +146,9 @@ void sampling_scan(const Launch& launch, const SamplingBatch& batch, const Sampl
                    bool modified);
 // Rows of kind kFiltered.
 void sampling_histogram(const Launch& launch, const SamplingBatch& batch, const SamplingRows& rows);
-// Rows of kinds kDraw, kTopK and kFiltered.
+// Rows of kind kTopK.
+void sampling_top_k(const Launch& launch, const SamplingBatch& batch, const SamplingRows& rows);
+// Rows of kinds kMinP and kFiltered.
 void sampling_draw(const Launch& launch, const SamplingBatch& batch, const SamplingRows& rows);
 // Rows with num_logprobs >= 0, after their token is chosen.
 void sampling_logprobs(const Launch& launch, const SamplingBatch& batch, const SamplingRows& rows);

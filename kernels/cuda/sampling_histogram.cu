@@ -88,9 +88,10 @@ struct ThreadBins {
   }
 };
 
+// `rest`: weight of the tokens that are in no bin, which top_p leaves out whatever the bins hold.
 // Which bins must be looked at token by token: that of the top_k-th logit, and those in which the
 // nucleus may end, given that top_k keeps some part of its bin.
-__device__ void finish_histogram(const SamplingBatch& batch, std::int64_t row,
+__device__ void finish_histogram(const SamplingBatch& batch, std::int64_t row, std::uint64_t rest,
                                  HistogramMemory& memory) {
   const SamplingRowParams& params = batch.rows[row];
   const ThreadBins bins(batch.workspace.histogram_counts + row * kSamplingBins,
@@ -98,8 +99,8 @@ __device__ void finish_histogram(const SamplingBatch& batch, std::int64_t row,
   if (threadIdx.x == 0) {
     memory.top_k_bin = -1;
     memory.count_before = 0;
-    memory.weight_before = bins.total_weight;
-    memory.weight_through = bins.total_weight;
+    memory.weight_before = bins.total_weight + rest;
+    memory.weight_through = bins.total_weight + rest;
     memory.list_weight = 0;
   }
   __syncthreads();
@@ -126,51 +127,85 @@ __device__ void finish_histogram(const SamplingBatch& batch, std::int64_t row,
   state.last_list_bin = memory.list_bins[1];
 }
 
-__global__ void __launch_bounds__(kSamplingThreads)
-    histogram_kernel(const SamplingBatch batch, const SamplingRows rows,
+__device__ __forceinline__ void clear_bins(HistogramMemory& memory) {
+  for (int b = threadIdx.x; b < kSamplingBins; b += kSamplingThreads) {
+    memory.counts[b] = 0;
+    memory.low[b] = 0;
+    memory.high[b] = 0;
+  }
+}
+
+// Adds this block's bins to the row's.
+__device__ __forceinline__ void add_bins(std::uint32_t* row_counts, std::uint64_t* row_weights,
+                                         const HistogramMemory& memory) {
+  for (int b = threadIdx.x; b < kSamplingBins; b += kSamplingThreads) {
+    const std::uint64_t weight = (static_cast<std::uint64_t>(memory.high[b]) << 32) + memory.low[b];
+    if (memory.counts[b] != 0) atomicAdd(row_counts + b, memory.counts[b]);
+    if (weight != 0) {
+      atomicAdd(reinterpret_cast<unsigned long long*>(row_weights) + b,
+                static_cast<unsigned long long>(weight));
+    }
+  }
+}
+
+// Puts this block's logits into its bins; returns the weight of those that are in none.
+__device__ __forceinline__ std::uint64_t fill_bins(RowStream& stream,
+                                                   const SamplingRowParams& params,
+                                                   const SamplingRowState& state,
+                                                   HistogramMemory& memory) {
+  const LogitBins bins(state.max, params.temperature);
+  const float max = state.max;
+  const float inverse_temperature = params.inverse_temperature;
+  const float bound = min_p_bound(params, max);
+  const float lowest = fmaxf(state.threshold, bound);
+  const bool has_rest = state.threshold > bound;
+  const bool counts = params.top_k > 0;
+  const bool weighs = params.top_p < 1.0F;
+  std::uint64_t rest = 0;
+  stream.for_batches(__int_as_float(0x7fc00000), [&](const LogitBatch& logits) {
+    if (has_rest) {
+#pragma unroll
+      for (const float x : logits.values) {
+        const std::uint64_t weight = softmax_weight(x, max, inverse_temperature);
+        rest += x >= bound && x < lowest ? weight : 0;
+      }
+    }
+    const auto is_binned = [&](float x, std::int32_t /*token*/) { return x >= lowest; };
+    logits.for_bits(logits.mask(is_binned), [&](float x, std::int32_t /*token*/) {
+      const std::int32_t bin = bins.bin(x);
+      if (bin < 0) return;
+      if (counts) atomicAdd(&memory.counts[bin], 1U);
+      if (!weighs) return;
+      const std::uint64_t weight = softmax_weight(x, max, inverse_temperature);
+      if (weight != 0) add_weight(memory, bin, weight);
+    });
+  });
+  return rest;
+}
+
+__global__ void __launch_bounds__(kSamplingThreads, kSamplingBlocks)
+    histogram_kernel(const __grid_constant__ SamplingBatch batch, const SamplingRows rows,
                      const SamplingSplit split) {
   __shared__ HistogramMemory memory;
   wait_for_inputs();
   const std::int64_t row = row_index(rows);
   const SamplingWorkspace& workspace = batch.workspace;
   const SamplingRowParams& params = batch.rows[row];
-  const SamplingRowState& state = workspace.states[row];
-  if (state.is_finite == 0) return;
-  for (int b = threadIdx.x; b < kSamplingBins; b += kSamplingThreads) {
-    memory.counts[b] = 0;
-    memory.low[b] = 0;
-    memory.high[b] = 0;
-  }
+  if (workspace.states[row].is_finite == 0) return;
+  RowStream stream(row_view(batch, row, params.modified_row >= 0), blockIdx.x,
+                   split.vectors_per_split);
+  clear_bins(memory);
   __syncthreads();
-  const LogitBins bins(state.max, params.temperature);
-  const float max = state.max;
-  const float inverse_temperature = params.inverse_temperature;
-  const float bound = min_p_bound(params, max);
-  const bool counts = params.top_k > 0;
-  const bool weighs = params.top_p < 1.0F;
-  row_view(batch, row, params.modified_row >= 0)
-      .for_tokens(blockIdx.x, split.vectors_per_split, [&](std::int32_t /*token*/, float x) {
-        const std::int32_t bin = bins.bin(x);
-        if (bin < 0 || !(x >= bound)) return;
-        if (counts) atomicAdd(&memory.counts[bin], 1U);
-        if (!weighs) return;
-        const std::uint64_t weight = softmax_weight(x, max, inverse_temperature);
-        if (weight != 0) add_weight(memory, bin, weight);
-      });
-  __syncthreads();
-  for (int b = threadIdx.x; b < kSamplingBins; b += kSamplingThreads) {
-    const std::uint64_t weight = (static_cast<std::uint64_t>(memory.high[b]) << 32) + memory.low[b];
-    if (memory.counts[b] != 0) {
-      atomicAdd(workspace.histogram_counts + row * kSamplingBins + b, memory.counts[b]);
-    }
-    if (weight != 0) {
-      atomicAdd(reinterpret_cast<unsigned long long*>(workspace.histogram_weights) +
-                    row * kSamplingBins + b,
-                static_cast<unsigned long long>(weight));
-    }
-  }
+  const std::uint64_t rest =
+      block_sum(fill_bins(stream, params, workspace.states[row], memory), memory.warps);
+  add_bins(workspace.histogram_counts + row * kSamplingBins,
+           workspace.histogram_weights + row * kSamplingBins, memory);
+  std::uint64_t* partials = workspace.partials + row * kSamplingMaxSplits;
+  if (threadIdx.x == 0) partials[blockIdx.x] = rest;
   if (!is_last_block(workspace.block_counters + row, &memory.flag)) return;
-  finish_histogram(batch, row, memory);
+  const std::uint64_t all_rest =
+      block_sum(threadIdx.x < gridDim.x ? __ldcg(partials + threadIdx.x) : 0, memory.warps);
+  finish_histogram(batch, row, all_rest, memory);
 }
 
 }  // namespace
@@ -178,12 +213,12 @@ __global__ void __launch_bounds__(kSamplingThreads)
 void sampling_histogram(const Launch& launch_options, const SamplingBatch& batch,
                         const SamplingRows& rows) {
   if (rows.count == 0) return;
-  // A block has its 24 KB of bins to clear and to add up.
+  // A block has its 12 KB of bins to clear and to add up.
   const SamplingSplit split =
       split_rows(rows.count, batch.vocab_size, batch.num_multiprocessors, 8 * kSamplingThreads);
   launch(launch_options, "sampling_histogram", histogram_kernel,
-         dim3(split.num_splits, static_cast<unsigned>(rows.count)), dim3(kSamplingThreads), 0,
-         batch, rows, split);
+         dim3(split.num_splits, static_cast<unsigned>(rows.count)), dim3(kSamplingThreads),
+         kSamplingStreamBytes, batch, rows, split);
 }
 
 }  // namespace llmrun::kernels

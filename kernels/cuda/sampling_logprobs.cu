@@ -58,7 +58,8 @@ __device__ void write_best(const SamplingBatch& batch, std::int64_t row, const R
 }
 
 __global__ void __launch_bounds__(kSamplingThreads)
-    logprobs_kernel(const SamplingBatch batch, const SamplingRows rows, const SamplingSplit split) {
+    logprobs_kernel(const __grid_constant__ SamplingBatch batch, const SamplingRows rows,
+                    const SamplingSplit split) {
   __shared__ LogprobsMemory memory;
   wait_for_inputs();
   const std::int64_t row = row_index(rows);
@@ -67,6 +68,7 @@ __global__ void __launch_bounds__(kSamplingThreads)
   const SamplingRowState& state = workspace.states[row];
   if (state.is_finite == 0) return;
   const RowView view = row_view(batch, row, false);
+  RowStream stream(view, blockIdx.x, split.vectors_per_split);
   const float max = state.raw_max;
   const float threshold =
       params.num_logprobs > 0 ? fmaxf(state.raw_threshold, -FLT_MAX) : -minus_infinity();
@@ -74,14 +76,18 @@ __global__ void __launch_bounds__(kSamplingThreads)
   const float chosen_logit = view.logits[chosen];
   std::uint64_t weight = 0;
   std::uint32_t num_before = 0;
-  view.for_tokens(blockIdx.x, split.vectors_per_split, [&](std::int32_t token, float x) {
-    weight += softmax_weight(x, max, 1.0F);
-    const bool is_before = x > chosen_logit || (x == chosen_logit && token < chosen && token >= 0);
-    num_before += is_before ? 1 : 0;
-    if (x >= threshold) {
+  stream.for_batches(__int_as_float(0x7fc00000), [&](const LogitBatch& logits) {
+#pragma unroll
+    for (int i = 0; i < LogitBatch::kSize; ++i) {
+      const float x = logits.values[i];
+      weight += softmax_weight(x, max, 1.0F);
+      num_before += x > chosen_logit || (x == chosen_logit && logits.token(i) < chosen) ? 1 : 0;
+    }
+    const auto is_listed = [&](float x, std::int32_t /*token*/) { return x >= threshold; };
+    logits.for_bits(logits.mask(is_listed), [&](float /*x*/, std::int32_t token) {
       const std::uint32_t place = atomicAdd(workspace.list_counts + row, 1U);
       if (place < kSamplingListSize) workspace.lists[row * kSamplingListSize + place] = token;
-    }
+    });
   });
   weight = block_sum(weight, memory.warps);
   std::uint64_t before = block_sum(num_before, memory.warps);
@@ -113,8 +119,8 @@ void sampling_logprobs(const Launch& launch_options, const SamplingBatch& batch,
   const SamplingSplit split =
       split_rows(rows.count, batch.vocab_size, batch.num_multiprocessors, kSamplingThreads);
   launch(launch_options, "sampling_logprobs", logprobs_kernel,
-         dim3(split.num_splits, static_cast<unsigned>(rows.count)), dim3(kSamplingThreads), 0,
-         batch, rows, split);
+         dim3(split.num_splits, static_cast<unsigned>(rows.count)), dim3(kSamplingThreads),
+         kSamplingStreamBytes, batch, rows, split);
 }
 
 }  // namespace llmrun::kernels

@@ -19,20 +19,39 @@ __device__ __forceinline__ float penalize(const SamplingRowParams& params, std::
   return __fsub_rn(logit, params.presence_penalty);
 }
 
+// Logits [first, first + 4) of a row; few rows are not aligned to 16 bytes.
+__device__ __forceinline__ float4 load_logits(const float* row, std::int32_t first) {
+  if (reinterpret_cast<std::uintptr_t>(row) % 16 == 0) {
+    return *reinterpret_cast<const float4*>(row + first);
+  }
+  return make_float4(row[first], row[first + 1], row[first + 2], row[first + 3]);
+}
+
 __global__ void __launch_bounds__(kSamplingThreads)
-    copy_kernel(const SamplingBatch batch, const SamplingRows rows, const SamplingSplit split) {
+    copy_kernel(const SamplingBatch batch, const SamplingRows rows) {
   wait_for_inputs();
   const std::int64_t row = row_index(rows);
   const SamplingRowParams& params = batch.rows[row];
+  const float* logits = batch.logits + row * batch.row_stride;
   float* out =
       batch.workspace.modified_logits + params.modified_row * batch.workspace.modified_stride;
-  const RowView view = row_view(batch, row, false);
-  view.for_tokens(blockIdx.x, split.vectors_per_split, [&](std::int32_t token, float x) {
-    if (!view.contains(token)) return;
-    if (params.has_allow_list != 0) x = minus_infinity();
-    if (params.penalty_state != nullptr) x = penalize(params, params.penalty_state[token], x);
-    out[token] = x;
-  });
+  const auto changed = [&](float x, std::uint32_t state) {
+    return penalize(params, state, params.has_allow_list != 0 ? minus_infinity() : x);
+  };
+  const std::uint32_t* state = params.penalty_state;
+  const auto size = static_cast<std::int32_t>(batch.vocab_size);
+  const auto thread = static_cast<std::int32_t>(blockIdx.x * kSamplingThreads + threadIdx.x);
+  const auto stride = static_cast<std::int32_t>(gridDim.x * kSamplingThreads);
+#pragma unroll 2
+  for (std::int32_t v = thread; v < size / 4; v += stride) {
+    const float4 x = load_logits(logits, 4 * v);
+    uint4 seen = make_uint4(0, 0, 0, 0);
+    if (state != nullptr) seen = *reinterpret_cast<const uint4*>(state + 4 * v);
+    *reinterpret_cast<float4*>(out + 4 * v) = make_float4(
+        changed(x.x, seen.x), changed(x.y, seen.y), changed(x.z, seen.z), changed(x.w, seen.w));
+  }
+  const std::int32_t left = size / 4 * 4 + thread;
+  if (left < size) out[left] = changed(logits[left], state != nullptr ? state[left] : 0);
 }
 
 // Tokens that edits name, from the row as the model gave it. One thread makes all edits of a token.
@@ -80,7 +99,7 @@ void sampling_modify(const Launch& launch_options, const SamplingBatch& batch,
       split_rows(rows.count, batch.vocab_size, batch.num_multiprocessors, kSamplingThreads);
   launch(launch_options, "sampling_modify", copy_kernel,
          dim3(split.num_splits, static_cast<unsigned>(rows.count)), dim3(kSamplingThreads), 0,
-         batch, rows, split);
+         batch, rows);
   if (!any_edits) return;
   launch(launch_options, "sampling_edits", edit_kernel, dim3(1, static_cast<unsigned>(rows.count)),
          dim3(kSamplingThreads), 0, batch, rows);

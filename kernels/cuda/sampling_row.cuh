@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cfloat>
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/sampling.h"
@@ -10,11 +11,17 @@
 namespace llmrun::kernels {
 
 inline constexpr int kSamplingUnroll = 4;  // 16-byte loads in flight a thread
+inline constexpr int kSamplingBatch = kSamplingUnroll * kSamplingThreads;  // vectors, of a block
+inline constexpr int kSamplingBlocks = 4;  // that a multiprocessor holds
+inline constexpr int kSamplingStages = 2;  // batches in flight
+// Dynamic shared memory of kernels that read rows by RowStream.
+inline constexpr std::size_t kSamplingStreamBytes =
+    std::size_t{16} * kSamplingStages * kSamplingBatch;
 
 // How rows are divided among blocks.
 struct SamplingSplit {
   unsigned num_splits;
-  std::int64_t vectors_per_split;
+  std::int32_t vectors_per_split;
   int groups_per_block;  // maxima that each block of a scan leaves: 8 or 32
 };
 // A block has at least `min_vectors` of 4 logits, unless the row has fewer.
@@ -46,13 +53,22 @@ __device__ __forceinline__ std::int32_t token_of_key(std::uint64_t key) {
   return static_cast<std::int32_t>(~static_cast<std::uint32_t>(key));
 }
 
+// Rounds to the nearest integer, ties to even. 0 <= x <= 2^kSamplingWeightBits.
+__device__ __forceinline__ std::uint64_t round_weight(float x) {
+  const std::uint32_t bits = __float_as_uint(x);
+  // From 2^23 on a float is an integer; below, adding 2^23 leaves the rounded one in the mantissa.
+  if (x < 8388608.0F) return __float_as_uint(__fadd_rn(x, 8388608.0F)) - 0x4b000000U;
+  return static_cast<std::uint64_t>((bits & 0x007fffffU) | 0x00800000U) << ((bits >> 23) - 150U);
+}
+
 // e^((x - max) / T) in units of 2^-kSamplingWeightBits: scaled_weight of
 // kernels/cpu/sampling_impl.h.
 __device__ __forceinline__ std::uint64_t softmax_weight(float x, float max,
                                                         float inverse_temperature) {
   const float z = fmaxf(__fmul_rn(__fsub_rn(x, max), inverse_temperature), -64.0F);
   const float magic = 12582912.0F;
-  const float n = __fsub_rn(__fmaf_rn(z, 1.44269504F, magic), magic);
+  const float shifted = __fmaf_rn(z, 1.44269504F, magic);
+  const float n = __fsub_rn(shifted, magic);
   float r = __fmaf_rn(n, -0.693145752F, z);
   r = __fmaf_rn(n, -1.42860677e-6F, r);
   float p = 0.0013814597623422742F;
@@ -61,8 +77,10 @@ __device__ __forceinline__ std::uint64_t softmax_weight(float x, float max,
   p = __fmaf_rn(p, r, 0.1666652113199234F);
   p = __fmaf_rn(p, r, 0.4999999403953552F);
   p = __fmaf_rn(p, __fmul_rn(r, r), r);
-  const int exponent = (static_cast<int>(n) + kSamplingWeightBits + 127) << 23;
-  return __float2ull_rn(__fmul_rn(__fadd_rn(p, 1.0F), __int_as_float(exponent)));
+  // The low bits of `shifted` are n.
+  const int exponent =
+      static_cast<int>((__float_as_uint(shifted) << 23) + ((kSamplingWeightBits + 127U) << 23));
+  return round_weight(__fmul_rn(__fadd_rn(p, 1.0F), __int_as_float(exponent)));
 }
 
 // What the nucleus must reach: the formula of top_p_bound.
@@ -76,99 +94,186 @@ __device__ __forceinline__ float min_p_bound(const SamplingRowParams& params, fl
   return __double2float_rn(__dadd_rn(static_cast<double>(max), params.min_p_margin));
 }
 
-// token_score of kernels/cpu/sampling.h.
+__device__ __forceinline__ float token_noise(RandomKey key, std::int32_t token) {
+  return gumbel_variate(random_bits(key, static_cast<std::uint32_t>(token)));
+}
+
+// What token_noise does not exceed, for much less work: -log v, with v rounded down to 23 bits;
+// 1e-3 covers all rounding.
+__device__ __forceinline__ float noise_bound(RandomKey key, std::int32_t token) {
+  const std::uint32_t random = random_bits(key, static_cast<std::uint32_t>(token));
+  const float v = __fsub_rn(__uint_as_float((random >> 9) | 0x3f800000U), 1.0F);
+  float log2_v = 0;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(log2_v) : "f"(v));
+  return __fmaf_rn(log2_v, -0.693147181F, 1e-3F);
+}
+
+// token_score of kernels/cpu/sampling.h, and the greatest score so far.
 struct TokenScorer {
   float max;
   float inverse_temperature;
   RandomKey key;
+  float best_score;
+  std::uint64_t best;  // token_key of a score
 
-  __device__ __forceinline__ float score(float x, std::int32_t token) const {
-    const float noise = gumbel_variate(random_bits(key, static_cast<std::uint32_t>(token)));
-    return __fmaf_rn(__fsub_rn(x, max), inverse_temperature, noise);
+  // The most likely token is a good first guess: most others cannot reach its score.
+  __device__ __forceinline__ TokenScorer(const SamplingRowParams& params,
+                                         const SamplingRowState& state)
+      : max(state.max), inverse_temperature(params.inverse_temperature), key(params.key) {
+    best_score = score(state.max, state.argmax);
+    best = token_key(best_score, state.argmax);
   }
-
-  // Raises `best`, a token_key of a score, when this token's is greater. The bounds are those of
-  // kernels/cpu/sampling_impl.h: few tokens need their score computed.
-  __device__ __forceinline__ void offer(float x, std::int32_t token, float& best_score,
-                                        std::uint64_t& best) const {
-    const float below_max = __fsub_rn(x, max);
-    if (!(__fmaf_rn(below_max, inverse_temperature, kMaxGumbel) >= best_score)) return;
-    const std::uint32_t random = random_bits(key, static_cast<std::uint32_t>(token));
-    const float v = static_cast<float>(static_cast<std::int32_t>(random >> 1));
-    const float v_bits = static_cast<float>(__float_as_int(v));
-    constexpr float kLn2 = 0.693147181F;
-    const float noise_bound = __fmaf_rn(v_bits, -kLn2 * 0x1p-23F, kLn2 * (31.0F + 127.0F) + 1e-3F);
-    if (!(__fmaf_rn(below_max, inverse_temperature, noise_bound) >= best_score)) return;
-    const float value = __fmaf_rn(below_max, inverse_temperature, gumbel_variate(random));
+  __device__ __forceinline__ float score(float x, std::int32_t token) const {
+    return __fmaf_rn(__fsub_rn(x, max), inverse_temperature, token_noise(key, token));
+  }
+  __device__ __forceinline__ bool may_win(float x, std::int32_t token) const {
+    return __fmaf_rn(__fsub_rn(x, max), inverse_temperature, noise_bound(key, token)) >= best_score;
+  }
+  __device__ __forceinline__ void offer(float x, std::int32_t token) {
+    const float value = score(x, token);
     if (!(value >= best_score)) return;
+    best_score = value;
     const std::uint64_t offered = token_key(value, token);
-    if (offered > best) {
-      best = offered;
-      best_score = value;
+    if (offered > best) best = offered;
+  }
+};
+
+// 16 logits of a thread: kSamplingUnroll vectors of 4, kSamplingThreads vectors apart.
+struct LogitBatch {
+  static constexpr int kSize = 4 * kSamplingUnroll;
+  std::int32_t first_token;
+  float values[kSize];
+  const float* copies;  // of `values` that are logits, in shared memory
+
+  __device__ __forceinline__ std::int32_t token(int i) const {
+    return first_token + (i / 4) * 4 * kSamplingThreads + i % 4;
+  }
+  __device__ __forceinline__ void set(int vector, float4 x) {
+    values[4 * vector] = x.x;
+    values[4 * vector + 1] = x.y;
+    values[4 * vector + 2] = x.z;
+    values[4 * vector + 3] = x.w;
+  }
+  // Bit i: condition(value i, its token).
+  template <typename Condition>
+  __device__ __forceinline__ std::uint32_t mask(Condition condition) const {
+    std::uint32_t bits = 0;
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) {
+      if (condition(values[i], token(i))) bits |= 1U << i;
+    }
+    return bits;
+  }
+  // Calls visit(x, token) for each bit. Few are set: one copy of the code serves all.
+  template <typename Visit>
+  __device__ __forceinline__ void for_bits(std::uint32_t bits, Visit visit) const {
+    while (bits != 0) {
+      const int i = __ffs(static_cast<int>(bits)) - 1;
+      visit(copies[(i / 4) * 4 * kSamplingThreads + i % 4], token(i));
+      bits &= bits - 1;
     }
   }
 };
 
-// 4 logits of a row, 16-byte aligned but at its ends; lanes outside the row hold -infinity.
+// A row of logits: up to 3 logits to the first address that is a multiple of 16, vectors of 4, and
+// up to 3 that are left. The first and the last are its ends.
 struct RowView {
   const float* logits;
-  std::int64_t vocab_size;
-  std::int32_t shift;  // lanes of vector 0 that lie before the row
+  std::int32_t vocab_size;
+  std::int32_t num_head;
+  std::int32_t num_vectors;
 
   __device__ __forceinline__ RowView(const float* row, std::int64_t size)
-      : logits(row),
-        vocab_size(size),
-        shift(static_cast<std::int32_t>((reinterpret_cast<std::uintptr_t>(row) >> 2) & 3)) {}
+      : logits(row), vocab_size(static_cast<std::int32_t>(size)) {
+    const auto word = static_cast<std::int32_t>((reinterpret_cast<std::uintptr_t>(row) >> 2) & 3);
+    num_head = min((4 - word) & 3, vocab_size);
+    num_vectors = (vocab_size - num_head) / 4;
+  }
+  __device__ __forceinline__ const float4* vectors() const {
+    return reinterpret_cast<const float4*>(logits + num_head);
+  }
+  __device__ __forceinline__ std::int32_t num_ends() const { return vocab_size - 4 * num_vectors; }
+  __device__ __forceinline__ std::int32_t end_token(std::int32_t i) const {
+    return i < num_head ? i : 4 * num_vectors + i;
+  }
+};
 
-  __device__ __forceinline__ std::int64_t num_vectors() const {
-    return (vocab_size + shift + 3) / 4;
-  }
-  __device__ __forceinline__ std::int32_t first_token(std::int64_t vector) const {
-    return static_cast<std::int32_t>(4 * vector) - shift;
-  }
-  __device__ __forceinline__ bool contains(std::int32_t token) const {
-    return token >= 0 && token < vocab_size;
-  }
-  __device__ __forceinline__ float4 load(std::int64_t vector) const {
-    const std::int64_t first = 4 * vector - shift;
-    if (first >= 0 && first + 4 <= vocab_size) {
-      return *reinterpret_cast<const float4*>(logits + first);
+// A thread's way through its part of a row. Asynchronous copies to shared memory, which only this
+// thread reads, keep kSamplingStages batches in flight from the moment it is made.
+class RowStream {
+ public:
+  __device__ __forceinline__ RowStream(const RowView& view, unsigned split,
+                                       std::int32_t vectors_per_split)
+      : view_(view),
+        begin_(static_cast<std::int32_t>(split) * vectors_per_split),
+        end_(min(begin_ + vectors_per_split, view.num_vectors)),
+        has_ends_(split == 0 && view.num_ends() > 0) {
+#pragma unroll
+    for (int stage = 0; stage < kSamplingStages; ++stage) {
+      fetch(stage, begin_ + stage * kSamplingBatch);
     }
-    const auto lane = [&](std::int64_t i) {
-      return first + i >= 0 && first + i < vocab_size ? logits[first + i] : minus_infinity();
-    };
-    return make_float4(lane(0), lane(1), lane(2), lane(3));
   }
-  // Calls visit(first token, float4) for this thread's vectors of block `split`.
+
+  // Calls visit(LogitBatch) until all is seen, the ends of the row last; all threads of a block
+  // make as many calls. Where there is no logit the value is `fill`.
   template <typename Visit>
-  __device__ __forceinline__ void for_vectors(unsigned split, std::int64_t vectors_per_split,
-                                              Visit visit) const {
-    const std::int64_t begin = split * vectors_per_split;
-    const std::int64_t end = min(begin + vectors_per_split, num_vectors());
-    std::int64_t j = begin + threadIdx.x;
-    for (; j + (kSamplingUnroll - 1) * kSamplingThreads < end;
-         j += kSamplingUnroll * kSamplingThreads) {
-      float4 values[kSamplingUnroll];
+  __device__ __forceinline__ void for_batches(float fill, Visit visit) {
+    int stage = 0;
+    for (std::int32_t base = begin_; base < end_ || has_ends_; base += kSamplingBatch) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(kSamplingStages - 1) : "memory");
+      LogitBatch batch;
+      batch.copies = reinterpret_cast<const float*>(slot(stage, 0));
+      if (base < end_) {
+        const std::int32_t vector = base + thread();
+        batch.first_token = view_.num_head + 4 * vector;
 #pragma unroll
-      for (int u = 0; u < kSamplingUnroll; ++u) values[u] = load(j + u * kSamplingThreads);
+        for (int u = 0; u < kSamplingUnroll; ++u) {
+          float4 x = make_float4(fill, fill, fill, fill);
+          if (vector + u * kSamplingThreads < end_) x = *slot(stage, u);
+          batch.set(u, x);
+        }
+      } else {
+        has_ends_ = false;
+        batch.first_token = view_.end_token(thread());
 #pragma unroll
-      for (int u = 0; u < kSamplingUnroll; ++u) {
-        visit(first_token(j + u * kSamplingThreads), values[u]);
+        for (float& value : batch.values) value = fill;
+        if (thread() < view_.num_ends()) {
+          batch.values[0] = view_.logits[batch.first_token];
+          slot(stage, 0)->x = batch.values[0];
+        }
       }
+      visit(batch);
+      fetch(stage, base + kSamplingStages * kSamplingBatch);
+      stage = (stage + 1) % kSamplingStages;
     }
-    for (; j < end; j += kSamplingThreads) visit(first_token(j), load(j));
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
   }
-  // The same, one logit at a time: visit(token, x).
-  template <typename Visit>
-  __device__ __forceinline__ void for_tokens(unsigned split, std::int64_t vectors_per_split,
-                                             Visit visit) const {
-    for_vectors(split, vectors_per_split, [&](std::int32_t first, float4 values) {
-      visit(first, values.x);
-      visit(first + 1, values.y);
-      visit(first + 2, values.z);
-      visit(first + 3, values.w);
-    });
+
+ private:
+  static __device__ __forceinline__ std::int32_t thread() {
+    return static_cast<std::int32_t>(threadIdx.x);
   }
+  static __device__ __forceinline__ float4* slot(int stage, int u) {
+    extern __shared__ float4 sampling_stream[];
+    return sampling_stream + (stage * kSamplingUnroll + u) * kSamplingThreads + thread();
+  }
+  __device__ __forceinline__ void fetch(int stage, std::int32_t base) const {
+    const std::int32_t vector = base + thread();
+#pragma unroll
+    for (int u = 0; u < kSamplingUnroll; ++u) {
+      if (vector + u * kSamplingThreads >= end_) continue;
+      const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(slot(stage, u)));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to),
+                   "l"(view_.vectors() + vector + u * kSamplingThreads)
+                   : "memory");
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+
+  RowView view_;
+  std::int32_t begin_;
+  std::int32_t end_;
+  bool has_ends_;
 };
 
 __device__ __forceinline__ std::int64_t row_index(const SamplingRows& rows) {

@@ -62,6 +62,7 @@ Workspace carve_workspace(void* base, const CudaSampler::Options& options) {
   SamplingWorkspace w{};
   w.states = carver.take<kernels::SamplingRowState>(rows);
   w.partials = carver.take<std::uint64_t>(rows * kernels::kSamplingMaxSplits);
+  w.draw_partials = carver.take<std::uint64_t>(rows * kernels::kSamplingMaxSplits);
   w.partial_counts = carver.take<std::uint32_t>(rows * kernels::kSamplingMaxSplits);
   w.group_maxima = carver.take<float>(rows * kernels::kSamplingMaxGroups);
   w.block_counters = carver.take<std::uint32_t>(rows);
@@ -99,7 +100,8 @@ SamplingKind kind_of(const SamplingRow& row, std::int64_t vocab_size) {
   if (has_top_k && kernels::sampling_top_k_is_listed(row.top_k, vocab_size)) {
     return SamplingKind::kTopK;
   }
-  return has_top_k || row.top_p < 1.0F ? SamplingKind::kFiltered : SamplingKind::kDraw;
+  if (has_top_k || row.top_p < 1.0F) return SamplingKind::kFiltered;
+  return row.min_p > 0.0F ? SamplingKind::kMinP : SamplingKind::kDraw;
 }
 
 // All edits of a row, those of a token together and in the order in which they are made.
@@ -137,6 +139,7 @@ struct CudaSampler::Plan {
     Range all;
     Range filtered;
     Range drawn;
+    Range top_k;
     bool has_edits = false;
   };
 
@@ -161,11 +164,15 @@ struct CudaSampler::Plan {
       return row.kind == SamplingKind::kFiltered;
     };
     const auto is_drawn = [&](const SamplingRowParams& row) {
-      return is_filtered(row) || row.kind == SamplingKind::kDraw || row.kind == SamplingKind::kTopK;
+      return is_filtered(row) || row.kind == SamplingKind::kMinP;
+    };
+    const auto is_top_k = [](const SamplingRowParams& row) {
+      return row.kind == SamplingKind::kTopK;
     };
     Group group;
     group.filtered = add_indices(members, is_filtered);
     group.drawn = add_indices(members, is_drawn);
+    group.top_k = add_indices(members, is_top_k);
     return group;
   }
 
@@ -224,6 +231,10 @@ CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   check_cuda(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
              "cudaDeviceGetAttribute");
+  int major = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "cudaDeviceGetAttribute");
+  overlaps_launches_ = major >= 9;
   workspace_ = carve_workspace(memory_.data(), options).arrays;
   check_cuda(cudaMemsetAsync(memory_.data(), 0, memory_.num_bytes(), stream_), "cudaMemsetAsync");
   for (std::size_t i = 0; i < kNumFlights; ++i) {
@@ -444,23 +455,29 @@ void CudaSampler::queue_upload(const Plan& plan, Flight& flight) {
              "cudaMemcpyAsync of sampling parameters");
 }
 
-void CudaSampler::queue_passes(const Plan& plan, kernels::SamplingBatch batch) {
-  const kernels::Launch launch{.stream = stream_};
+void CudaSampler::queue_passes(const Plan& plan, const kernels::SamplingBatch& batch) {
+  const kernels::Launch first{.stream = stream_};
+  const kernels::Launch next{.stream = stream_, .overlap = overlaps_launches_};
   const auto* indices = reinterpret_cast<const std::int32_t*>(
       static_cast<const std::byte*>(upload_->data()) + plan.indices_offset());
-  const auto rows_of = [&](const Plan::Range& range) {
-    return kernels::SamplingRows{indices + range.begin, range.count};
+  const auto num_rows = std::ssize(plan.rows);
+  const auto rows_of = [&](const Plan::Range& range, std::int64_t num_scanned) {
+    return kernels::SamplingRows{indices + range.begin, range.count, num_scanned};
   };
-  kernels::sampling_scan(launch, batch, {nullptr, std::ssize(plan.rows)}, false);
-  kernels::sampling_histogram(launch, batch, rows_of(plan.unmodified.filtered));
-  kernels::sampling_draw(launch, batch, rows_of(plan.unmodified.drawn));
+  const auto draw = [&](const Plan::Group& group, std::int64_t num_scanned) {
+    kernels::sampling_histogram(next, batch, rows_of(group.filtered, num_scanned));
+    kernels::sampling_draw(next, batch, rows_of(group.drawn, num_scanned));
+    kernels::sampling_top_k(next, batch, rows_of(group.top_k, num_scanned));
+  };
+  kernels::sampling_scan(first, batch, {nullptr, num_rows, num_rows}, false);
+  draw(plan.unmodified, num_rows);
   for (const Plan::Group& group : plan.modified) {
-    kernels::sampling_modify(launch, batch, rows_of(group.all), group.has_edits);
-    kernels::sampling_scan(launch, batch, rows_of(group.all), true);
-    kernels::sampling_histogram(launch, batch, rows_of(group.filtered));
-    kernels::sampling_draw(launch, batch, rows_of(group.drawn));
+    const auto members = rows_of(group.all, group.all.count);
+    kernels::sampling_modify(next, batch, members, group.has_edits);
+    kernels::sampling_scan(next, batch, members, true);
+    draw(group, group.all.count);
   }
-  kernels::sampling_logprobs(launch, batch, rows_of(plan.with_logprobs));
+  kernels::sampling_logprobs(next, batch, rows_of(plan.with_logprobs, num_rows));
 }
 
 }  // namespace llmrun

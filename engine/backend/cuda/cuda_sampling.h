@@ -66,11 +66,12 @@ class CudaSampler {
   kernels::SamplingRowParams make_params(const SamplingRow& row, std::int64_t vocab_size) const;
   std::unique_ptr<Flight> take_flight(const Plan& plan);
   void queue_upload(const Plan& plan, Flight& flight);
-  void queue_passes(const Plan& plan, kernels::SamplingBatch batch);
+  void queue_passes(const Plan& plan, const kernels::SamplingBatch& batch);
 
   Options options_;
   cudaStream_t stream_;
   int num_multiprocessors_ = 1;
+  bool overlaps_launches_ = false;
   CudaBuffer memory_;
   kernels::SamplingWorkspace workspace_{};
   std::unique_ptr<CudaBuffer> upload_;                       // a batch's parameters

@@ -24,7 +24,7 @@ namespace {
 using kernels::check_cuda;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::int32_t kNumSlots = 64;
+constexpr std::int32_t kNumSlots = 640;
 
 // Both samplers, and a stream.
 class Samplers {
@@ -60,10 +60,6 @@ class Samplers {
                "cudaMemcpyAsync");
     check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     return static_cast<const float*>(buffers_.back()->data());
-  }
-  void forget_uploads() {
-    check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-    buffers_.clear();
   }
   std::vector<std::int32_t> feedback_tokens() {
     std::vector<std::int32_t> tokens(kNumSlots);
@@ -232,7 +228,7 @@ void check_steps(std::int64_t vocab_size, std::int64_t row_stride, Shape shape,
     }
     return tokens;
   };
-  for (std::int32_t slot = 0; slot < kNumSlots; ++slot) {
+  for (std::int32_t slot = 0; slot < num_rows; ++slot) {
     samplers.reset_penalties(slot, random_tokens(), random_tokens());
   }
   struct Step {
@@ -273,7 +269,7 @@ TEST_CASE("the GPU chooses what the CPU chooses, small vocabularies") {
   std::mt19937 generator(1);
   for (const std::int64_t vocab_size : {1, 2, 33, 1000}) {
     for (const Shape shape : kShapes) {
-      check_steps(vocab_size, vocab_size + generator() % 3, shape, kNumSlots, 4, generator);
+      check_steps(vocab_size, vocab_size + generator() % 3, shape, 64, 4, generator);
     }
   }
 }
@@ -283,7 +279,7 @@ TEST_CASE("the GPU chooses what the CPU chooses, large vocabularies") {
   std::mt19937 generator(2);
   for (const std::int64_t vocab_size : {32000, 128256, 152064}) {
     for (const Shape shape : kShapes) {
-      check_steps(vocab_size, vocab_size + generator() % 3, shape, kNumSlots, 2, generator);
+      check_steps(vocab_size, vocab_size + generator() % 3, shape, 64, 2, generator);
     }
   }
 }
@@ -294,6 +290,43 @@ TEST_CASE("the GPU chooses what the CPU chooses, one row and few rows") {
   for (const std::int64_t num_rows : {1, 1, 1, 1, 3, 3, 9}) {
     for (const Shape shape : kShapes) {
       check_steps(152064, 152064, shape, num_rows, 3, generator);
+    }
+  }
+}
+
+TEST_CASE("the GPU chooses what the CPU chooses, many rows") {
+  if (!testing::has_cuda_device()) return;
+  std::mt19937 generator(7);
+  for (const Shape shape : kShapes) {
+    check_steps(50257, 50257, shape, 300, 1, generator);
+    check_steps(20011, 20012, shape, 600, 1, generator);
+  }
+}
+
+TEST_CASE("draws by temperature alone, which mostly need one pass") {
+  if (!testing::has_cuda_device()) return;
+  std::mt19937 generator(8);
+  for (const std::int64_t vocab_size : {50, 1000, 152064}) {
+    const std::int64_t num_rows = vocab_size > 1000 ? 64 : 640;
+    Samplers samplers(vocab_size, kNumSlots);
+    for (const Shape shape : kShapes) {
+      const auto logits = random_logits(shape, num_rows, vocab_size, generator);
+      const float* device = samplers.upload(logits);
+      for (std::uint64_t step = 0; step < 5; ++step) {
+        std::vector<SamplingRow> rows;
+        for (std::int32_t r = 0; r < num_rows; ++r) {
+          rows.push_back(
+              {.slot = r,
+               .temperature = one_of(generator, {1e-5F, 0.01F, 0.5F, 1.0F, 3.0F, 100.0F}),
+               .seed = generator(),
+               .position = step});
+        }
+        const auto ticket = samplers.cuda().sample(device, vocab_size, vocab_size, rows);
+        check_equal(samplers.cuda().collect(ticket),
+                    samplers.cpu().sample(logits.data(), vocab_size, vocab_size, rows), rows,
+                    "vocabulary " + std::to_string(vocab_size) + ", shape " +
+                        std::to_string(static_cast<int>(shape)));
+      }
     }
   }
 }
