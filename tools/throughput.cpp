@@ -164,6 +164,7 @@ class ThroughputCommand {
 
   void describe_device(const CreatedEngine& created) {
     const EngineDescription& description = created.description;
+    report_.device_kind = resolved_device(description.config);
     report_.device = description.device;
     report_.model = description.config.model;
     report_.num_parameters = description.num_parameters;

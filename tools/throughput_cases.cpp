@@ -26,8 +26,7 @@ EngineConfig resolve_as(EngineOptions options, const std::string& backend) {
 }  // namespace
 
 std::string default_throughput_model(const EngineConfig& config) {
-  const bool runs_on_gpu = config.device == "cuda";
-  return runs_on_gpu ? "shape:qwen2-7b" : model_or_demo("");
+  return resolved_device(config) == "cuda" ? "shape:qwen2-7b" : model_or_demo("");
 }
 
 std::vector<ThroughputCase> backend_cases(const EngineOptions& options) {

@@ -89,6 +89,7 @@ struct ThroughputReport {
   std::string command_line;
   std::string date;  // UTC, ISO 8601
   std::string processor;
+  std::string device_kind;  // "cpu", "cuda"
   std::string device;
   std::string model;
   std::int64_t num_parameters = 0;
