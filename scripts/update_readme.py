@@ -3,14 +3,21 @@
 
 usage: update_readme.py [--check]      --check only tells whether README.md is current (exit status 1 if not)
 
-A block stands between <!-- begin NAME --> and <!-- end NAME -->; NAME is a function below.
+A block stands between <!-- begin NAME --> and <!-- end NAME -->; NAME is a function below, which gives the block's text and may
+add pictures to PICTURES.
 """
+import collections
+import html
 import json
 import pathlib
 import re
 import sys
 
+sys.dont_write_bytecode = True  # of bench_gpu, beside the sources
+import bench_gpu as bench
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PICTURES = {}  # path -> text, written (or checked) with README.md
 
 
 def read_json(path):
@@ -56,22 +63,22 @@ def demo():
             + ". How it was made, and how the split excludes leakage: `datasets/README.md`.")
 
 
-def bars_svg(rows, path):
-    """Horizontal bars of shares between 0 and 1, as a picture that reads on light and dark pages."""
-    width, bar_height, gap, left = 720, 22, 14, 250
+def bars_svg(rows, left=250):
+    """Horizontal bars of shares between 0 and 1, as a picture that reads on light and dark pages; labels are `left` wide."""
+    width, bar_height, gap = 720, 22, 14
     height = len(rows) * (bar_height + gap) + gap + 18
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
              f'<rect width="{width}" height="{height}" fill="#ffffff"/>']
     scale = width - left - 70
     for i, (label, share) in enumerate(rows):
         y = gap + i * (bar_height + gap)
-        parts.append(f'<text x="{left - 10}" y="{y + 15}" text-anchor="end" fill="#222222">{label}</text>')
+        parts.append(f'<text x="{left - 10}" y="{y + 15}" text-anchor="end" fill="#222222">{html.escape(label)}</text>')
         parts.append(f'<rect x="{left}" y="{y}" width="{scale}" height="{bar_height}" fill="#e8ecf0"/>')
         parts.append(f'<rect x="{left}" y="{y}" width="{scale * min(share, 1):.1f}" height="{bar_height}" fill="#2f6fb2"/>')
         parts.append(f'<text x="{left + scale + 8}" y="{y + 15}" fill="#222222">{100 * share:.0f} %</text>')
     parts.append(f'<text x="{left}" y="{height - 6}" fill="#555555">share of the limit measured on the same machine in the same run</text>')
     parts.append("</svg>\n")
-    (ROOT / path).write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join(parts)
 
 
 def picture():
@@ -82,11 +89,181 @@ def picture():
             isa = results["device"].split(", ")[1] if ", " in results["device"] else results["device"]
             for key, label in (("decode", "decode, batch 1"), ("prefill", "prefill of 512"), ("batch", "25 x 64/128")):
                 rows.append((f"{isa}: {label}", results["share"][key]))
-    bars_svg(rows, "results/cpu-share.svg")
+    PICTURES["results/cpu-share.svg"] = bars_svg(rows)
     return "![Share of the machine's limit that the CPU backend reaches](results/cpu-share.svg)"
 
 
-BLOCKS = {"speed": speed, "picture": picture, "demo": demo}
+# ---- GPU ----
+
+def read_reports(folder):
+    """The workloads of bench_gpu that `folder` has a report of, with it."""
+    reports = {}
+    for workload in bench.WORKLOADS:
+        report = bench.load_report(folder, workload)
+        if report is None:
+            continue
+        wrong = bench.mismatches(workload, report)
+        if wrong:
+            sys.exit(f"{folder / (workload.name + '.json')} is not of that workload: {'; '.join(wrong)}")
+        reports[workload.name] = (workload, report)
+    cards = {report["device"]["description"] for _, report in reports.values() if report["device"]["kind"] == "cuda"}
+    if len(cards) > 1:
+        sys.exit(f"{folder} mixes devices: {'; '.join(sorted(cards))}")
+    return reports
+
+
+def percent(share):
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def idle(case):
+    """The share of time in which the card has no work between steps."""
+    share = bench.metric(case, "device_idle_percent")
+    return "" if share is None else f"{share:.1f} %"
+
+
+def rate_of(case):
+    """Requests/s with the 95 % interval of the mean."""
+    half_width = bench.half_width(case, "requests_per_s")
+    return bench.significant(bench.metric(case, "requests_per_s")) + ("" if half_width is None else f" ± {bench.significant(half_width)}")
+
+
+def ratio(value, to):
+    return f"{value / to:.2f} x" if value and to else ""
+
+
+def invalid_mark(report, case_name):
+    return " (INVALID)" if any(check["case"] in ("", case_name) for check in bench.invalid_checks(report)) else ""
+
+
+def card_sentences(folder, reports):
+    """The card, what it was measured to do, and the program."""
+    environment = read_json(f"results/{folder.name}/environment.json")
+    on_card = [report for _, report in reports.values() if report["device"]["kind"] == "cuda"]
+    name, memory = on_card[0]["device"]["description"].split(", ")[:2]
+    gpu = environment["gpus"][0] if environment["gpus"] else {}
+    if gpu and gpu["name"] != name:
+        sys.exit(f"results/{folder.name}: environment.json is of {gpu['name']}, the reports are of {name}")
+    facts = [memory]
+    if gpu:
+        facts += [f"power limit {gpu['power.limit'].replace('.00', '')}", f"driver {gpu['driver_version']}"]
+    limits = [report["device"]["limits"] for report in on_card]
+    reads = sorted(one["read_bytes_per_s"] / 1e12 for one in limits)
+    multiplies = sorted(one["multiply_flops_per_s"] / 1e12 for one in limits)
+    commits = collections.Counter(report["build"]["git_commit"] for report in on_card)
+    return (f"{name} ({', '.join(facts)}), {environment['processor']}, {environment['cpus']} CPUs. Read bandwidth {reads[0]:.2f} to {reads[-1]:.2f} TB/s, "
+            f"bf16 multiply {multiplies[0]:.0f} to {multiplies[-1]:.0f} TFLOP/s, measured in each run. llmrun of "
+            f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)} (`results/{folder.name}/`, by `scripts/bench_gpu.py`).")
+
+
+def gpu_speed_table(reports):
+    rows, is_whole_run = [], False
+    for workload, report in reports.values():
+        case = bench.case_of(report, "paged")
+        if not workload.unit or case is None:
+            continue
+        name = workload.title
+        if workload.unit == bench.TOKENS_PER_SECOND:
+            is_whole_run |= not bench.is_steady(case)
+            name += ", steady" if bench.is_steady(case) else ", whole run"
+        if workload.unit == bench.MILLISECONDS_PER_TOKEN:
+            name += ", time per output token"
+        figures = [bench.show(value, workload.unit) for value in (workload.roofline, bench.measured(workload, case), workload.goal, workload.limit)]
+        rows.append(f"| {name} | {figures[0]} | {figures[1]}{invalid_mark(report, 'paged')} | {figures[2]} | {figures[3]} | "
+                    f"{percent(bench.limit_share(case))} | {idle(case)} |")
+    if not rows:
+        return ""
+    text = ("| workload (bf16) | roofline of an H200 | measured | goal | not worse than | share of the limit measured in the same run | GPU idle |\n"
+            "|---|---|---|---|---|---|---|\n" + "\n".join(rows) +
+            "\n\nThe roofline, the goal and the bound beside it are for one H200 at 4.3 TB/s and 790 TFLOP/s, kernels one after another. The share is of the whole run, "
+            "start and tail included: the time an ideal schedule's steps need at the bandwidth and multiply rate measured in that run, over the time taken. "
+            "\"GPU idle\" is the time without work between steps, by the card's clock. \"Steady\" is from the first to the last step in which 90 % of the largest number of sequences decode.")
+    if is_whole_run:
+        text += " Where the table says \"whole run\", the report has no steady window; start and tail make the figure a little lower."
+    return text
+
+
+def naive_table(reports):
+    rows = []
+    for workload, report in reports.values():
+        paged, naive = bench.case_of(report, "paged"), bench.case_of(report, "naive")
+        if paged is None or naive is None:
+            continue
+        rates = [bench.metric(case, "requests_per_s") for case in (paged, naive)]
+        shown = [rate_of(case) + invalid_mark(report, case["name"]) for case in (paged, naive)]
+        rows.append(f"| {workload.title} | {shown[0]} | {shown[1]} | {ratio(*rates)} | {workload.naive_limit or ''} |")
+    if not rows:
+        return ""
+    return ("`paged` against `naive` (static padded batches, contiguous KV memory, plain attention, no graphs), requests/s with the 95 % interval of the mean:\n\n"
+            "| workload | paged | naive | paged / naive | naive not below |\n|---|---|---|---|---|\n" + "\n".join(rows) +
+            "\n\nThe last column is what Hugging Face transformers does on an H200: a naive backend slower than that would be a straw man.")
+
+
+def ablation_table(reports):
+    if "qwen2-7b-ablation" not in reports:
+        return ""
+    workload, report = reports["qwen2-7b-ablation"]
+    rows, first, before = [], None, None
+    for case in report["cases"]:
+        rate = bench.metric(case, "requests_per_s")
+        first = first or rate
+        wasted, batch = bench.metric(case, "kv_wasted_percent"), bench.metric(case, "mean_decode_batch")
+        rows.append(f"| {case['name']}: {case['description']} | {bench.significant(rate)}{invalid_mark(report, case['name'])} | "
+                    f"{ratio(rate, before)} | {ratio(rate, first)} | "
+                    f"{'' if batch is None else f'{batch:.0f}'} | {'' if wasted is None else f'{wasted:.0f} %'} |")
+        before = rate
+    return (f"What each part brings ({workload.title}; each level adds one change to the one above it, {report['repeats']} "
+            f"{'run' if report['repeats'] == 1 else 'runs'}):\n\n"
+            "| level | requests/s | against the level above | against L0 | sequences in a decode step | KV memory reserved but not used |\n"
+            "|---|---|---|---|---|---|\n" + "\n".join(rows))
+
+
+def closing_sentences(reports):
+    """Start-up, the demo model, what marks a run, and what all this does not show."""
+    sentences = []
+    if "qwen2-7b-25x64-128" in reports:
+        case = bench.case_of(reports["qwen2-7b-25x64-128"][1], "paged")
+        sentences.append(f"From the start of loading to an engine that takes requests, with random weights of Qwen2-7B made on the card: {case['start_up']['engine_ready_s']:.1f} s.")
+    demo_rates = [f"{bench.significant(bench.metric(case, 'output_tokens_per_s'))} with `{case['name']}`{'' if name == 'demo-cuda' else ' on the CPU'}"
+                  for name in ("demo-cuda", "demo-cpu") if name in reports for case in reports[name][1]["cases"]]
+    if demo_rates:
+        sentences.append(f"The demo model's output tokens/s (200 prompts, 64 in, 128 out): {', '.join(demo_rates)}.")
+    capped = [workload.name for workload, report in reports.values()
+              if any(check["name"] == "power_cap" and check["status"] != "OK" for check in report["checks"])]
+    if capped:
+        sentences.append(f"The power limit held the clocks back in {', '.join(capped)}.")
+    for workload, report in reports.values():
+        sentences += [f"INVALID, {workload.name}: {check['case']}: {check['message']}." for check in bench.invalid_checks(report)]
+    return " ".join(sentences + ["What these figures do not show: " + bench.NOT_SHOWN])
+
+
+def gpu():
+    parts, bars = [], []
+    for folder in sorted(path for path in (ROOT / "results").glob("cuda-*") if path.is_dir()):
+        reports = read_reports(folder)
+        if not any(report["device"]["kind"] == "cuda" for _, report in reports.values()):
+            continue
+        parts += [card_sentences(folder, reports), gpu_speed_table(reports), naive_table(reports), ablation_table(reports), closing_sentences(reports)]
+        for workload, report in reports.values():
+            case = bench.case_of(report, "paged")
+            share = case and workload.unit and bench.limit_share(case)
+            if share:
+                bars.append((f"{folder.name.removeprefix('cuda-').upper()}: {workload.title.removesuffix(', output')}", share))
+    if bars:
+        PICTURES["results/cuda-share.svg"] = bars_svg(bars, left=370)
+        parts.insert(0, "![Share of the card's limit that the CUDA backend reaches](results/cuda-share.svg)")
+    return "\n\n".join(["### On a GPU"] + [part for part in parts if part]) if parts else ""
+
+
+BLOCKS = {"speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+
+
+def check(after, before):
+    if after != before:
+        sys.exit("README.md is not what scripts/update_readme.py writes; run it")
+    for path, text in PICTURES.items():
+        if not (ROOT / path).is_file() or (ROOT / path).read_text(encoding="utf-8") != text:
+            sys.exit(f"{path} is not what scripts/update_readme.py writes; run it")
 
 
 def main():
@@ -97,12 +274,14 @@ def main():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.S)
         if not pattern.search(after):
             sys.exit(f"README.md has no block {name}")
-        after = pattern.sub(lambda match, text=make(): match[1] + text + "\n" + match[2], after)
+        text = make()
+        after = pattern.sub(lambda match, text=text + "\n" if text else "": match[1] + text + match[2], after)
     if "--check" in sys.argv[1:]:
-        if after != before:
-            sys.exit("README.md is not what scripts/update_readme.py writes; run it")
+        check(after, before)
         return
     readme.write_text(after, encoding="utf-8")
+    for path, text in PICTURES.items():
+        (ROOT / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
