@@ -34,7 +34,10 @@ bool supports_skinny_linear(const SkinnyLinear& args) {
 void skinny_linear(const Launch& launch, const SkinnyLinear& args) {
   LLMRUN_CHECK(supports_skinny_linear(args));
   if (supports_skinny_stream(device_attribute(cudaDevAttrComputeCapabilityMajor))) {
-    skinny_linear_stream(launch, args, plan_skinny_stream(args, skinny_stream_device()));
+    const std::size_t shared_bytes =
+        launch.overlap ? kSkinnySharedBytesOverlapping : kSkinnySharedBytesAlone;
+    skinny_linear_stream(launch, args,
+                         plan_skinny_stream(args, skinny_stream_device(), shared_bytes));
   } else {
     skinny_linear_direct(launch, args);
   }

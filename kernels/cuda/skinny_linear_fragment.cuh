@@ -10,13 +10,13 @@
 #include <type_traits>
 
 #include "kernels/cuda/element.cuh"
-#include "kernels/cuda/skinny_linear.h"
+#include "kernels/cuda/skinny_linear_variants.h"
 
 namespace llmrun::kernels {
 
-constexpr int kTileRows = 16;
+constexpr int kTileRows = kSkinnyTileRows;
 constexpr int kTileTokens = 8;
-constexpr int kChunkColumns = 64;  // columns a warp takes at a time: 128 bytes of a row
+constexpr int kChunkColumns = kSkinnyChunkColumns;  // a warp's at a time: 128 bytes of a row
 constexpr int kWarpLanes = 32;
 
 // sum += A B for 16 of the 32 columns of which each lane holds 8 contiguous ones: `low` of row g,

@@ -16,9 +16,7 @@ constexpr int kTileBytes = kTileRows * kChunkBytes;          // of a slot, per t
 constexpr int kTokenTileBytes = kTileTokens * kChunkBytes;   // of a slot, per tile of tokens
 constexpr int kFragmentBytes = kWarpLanes * sizeof(float4);  // of a received sum
 constexpr int kSharedAlignment = 1024;                       // of a 128-byte swizzled box
-constexpr int kMaxTilesPerBlock = 12;
-constexpr int kMaxSlots = 32;
-constexpr int kMaxSharedBytes = 227 * 1024;  // of a block, on compute capability 9
+constexpr int kMaxSharedBytes = 227 * 1024;                  // of a block, on compute capability 9
 
 // Sums of other warps and blocks get memory of their own, or, where that would take the place of
 // slots, the memory of the slots once all are read.
@@ -27,7 +25,7 @@ constexpr bool receives_in_slots(int token_tiles) {
 }
 // What bounds a kernel's registers: two blocks of this many threads must fit a multiprocessor.
 constexpr int bounding_threads(int token_tiles) {
-  return token_tiles > 4 ? 320 : (kMaxTilesPerBlock + 1) * kWarpLanes;
+  return token_tiles > 4 ? 320 : (kMaxSkinnyTilesPerBlock + 1) * kWarpLanes;
 }
 
 // Shared memory of a block, in order: slots of weights, slots of x, sums received, barriers.
@@ -65,7 +63,6 @@ struct StreamArguments {
   int num_splits;
   int warp_groups;
   int num_slots;
-  int lead_chunks;
   int num_row_tiles;
   int num_chunks;  // of all columns
 };
@@ -372,6 +369,7 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
   __syncthreads();
   if (is_split && !kReceivesInSlots) arrive_at_cluster_relaxed();
   wait_for_inputs();
+  if (threadIdx.x == 0) allow_next();
   WarpPlace place;
   place.warp = warp;
   place.num_warps = num_warps;
@@ -387,13 +385,8 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
   ring.advance(place.group);
   float4 sums[kTokenTiles] = {};
 
-  bool is_next_allowed = false;
-  const auto accumulate = [&](int to_go) {
+  const auto accumulate = [&] {
     for (int chunk = place.group; chunk < work.num_chunks; chunk += args.warp_groups) {
-      if (!is_next_allowed && to_go - chunk <= args.lead_chunks) {
-        allow_next();
-        is_next_allowed = true;
-      }
       const auto slot = static_cast<std::uint32_t>(ring.slot);
       wait_phase(ring.full_barrier(), ring.phase);
       __syncwarp();
@@ -407,7 +400,7 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
 
   if (is_reduced) {
     Reduction<T, kTokenTiles> reduction(output, args, work, place, shared);
-    accumulate(work.num_chunks);
+    accumulate();
     if (kReceivesInSlots) is_split ? arrive_at_cluster() : __syncthreads();
     if (is_split) wait_for_cluster();
     reduction.send(sums);
@@ -421,7 +414,7 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
     return;
   }
   for (int pass = 0; pass < work.num_passes; ++pass) {
-    accumulate(work.num_chunks * (work.num_passes - pass));
+    accumulate();
     const int row_tile = work.first_tile + pass * work.tile_stride + place.tile;
 #pragma unroll
     for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
@@ -484,7 +477,6 @@ void launch_stream(const Launch& options, const SkinnyLinear& args, const Skinny
   arguments.num_splits = plan.num_splits;
   arguments.warp_groups = plan.warp_groups;
   arguments.num_slots = plan.num_slots;
-  arguments.lead_chunks = plan.lead_chunks;
   arguments.num_row_tiles = static_cast<int>((args.num_rows + kTileRows - 1) / kTileRows);
   arguments.num_chunks = static_cast<int>((args.num_columns + kChunkColumns - 1) / kChunkColumns);
   const CUtensorMap weights = matrix_map(args.weight, args.dtype, args.num_rows, args.num_columns,
@@ -522,39 +514,6 @@ void launch_stream(const Launch& options, const SkinnyLinear& args, const Skinny
   check_cuda(
       cudaLaunchKernelEx(&config, kernel, weights, tokens, arguments, skinny_output<T>(args)),
       name);
-}
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
-// Rows and columns to blocks, so that all multiprocessors have the same bytes to read. It must not
-// look at the number of tokens, on which no sum's order may depend.
-void choose_division(SkinnyStreamPlan& plan, std::int64_t row_tiles, std::int64_t chunks,
-                     const SkinnyStreamDevice& device) {
-  double best = 0.0;
-  for (const int splits : {1, 2, 4}) {
-    const std::int64_t places = splits == 1   ? device.num_multiprocessors
-                                : splits == 2 ? device.num_multiprocessors / 2
-                                              : device.max_clusters_of_4;
-    for (int tiles = 1; tiles <= kMaxTilesPerBlock; ++tiles) {
-      if (places == 0) continue;
-      const std::int64_t groups = ceil_div(row_tiles, tiles);
-      const std::int64_t passes = ceil_div(groups, places);
-      if (splits > 1 && (passes > 1 || chunks < 2 * splits)) continue;
-      // In tiles of weights a block reads; x costs about half a tile beside each chunk, adding up a
-      // cluster as much as 8 tiles.
-      const double cost = static_cast<double>(passes * ceil_div(chunks, splits)) * (tiles + 0.5) +
-                          (splits > 1 ? 8.0 : 0.0);
-      if (best > 0.0 && cost >= best) continue;
-      best = cost;
-      plan.tiles_per_block = tiles;
-      plan.num_splits = splits;
-      plan.num_blocks = static_cast<int>(std::min(groups, places) * splits);
-      // Few tiles: several warps take turns at the columns, so that a block has about 8.
-      plan.warp_groups = passes > 1 ? 1 : std::max(1, 8 / tiles);
-    }
-  }
 }
 
 SkinnyStreamDevice query_device(int device) {
@@ -597,24 +556,6 @@ SkinnyStreamDevice skinny_stream_device() {
     known_device = device;
   }
   return known;
-}
-
-SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, const SkinnyStreamDevice& device) {
-  SkinnyStreamPlan plan;
-  const std::int64_t row_tiles = ceil_div(args.num_rows, kTileRows);
-  const std::int64_t chunks = ceil_div(args.num_columns, kChunkColumns);
-  choose_division(plan, row_tiles, chunks, device);
-  const std::int64_t passes =
-      ceil_div(ceil_div(row_tiles, plan.tiles_per_block), plan.num_blocks / plan.num_splits);
-  const auto loads = static_cast<int>(passes * ceil_div(chunks, plan.num_splits));
-  plan.lead_chunks = loads / 8 + 4;
-  const int groups = plan.warp_groups;
-  plan.num_slots = std::max(std::min(loads, kMaxSlots) / groups * groups, groups);
-  while (plan.num_slots > groups &&
-         skinny_stream_shared_bytes(args, plan) > kSkinnyStreamSharedBytes) {
-    plan.num_slots -= groups;
-  }
-  return plan;
 }
 
 std::size_t skinny_stream_shared_bytes(const SkinnyLinear& args, const SkinnyStreamPlan& plan) {

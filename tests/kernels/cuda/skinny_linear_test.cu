@@ -283,8 +283,8 @@ TEST_CASE("skinny linear: every division of the streaming kernel") {
         CAPTURE(tokens);
         CAPTURE(splits);
         CAPTURE(tiles);
-        SkinnyStreamPlan plan =
-            plan_skinny_stream(linear.arguments(nullptr), skinny_stream_device());
+        SkinnyStreamPlan plan = plan_skinny_stream(
+            linear.arguments(nullptr), skinny_stream_device(), kSkinnySharedBytesOverlapping);
         plan.tiles_per_block = tiles;
         plan.num_splits = splits;
         // Without splits, fewer blocks than groups of rows: several passes.
@@ -292,7 +292,6 @@ TEST_CASE("skinny linear: every division of the streaming kernel") {
             splits == 1 ? std::min(4, (75 + tiles - 1) / tiles) : (75 + tiles - 1) / tiles * splits;
         plan.warp_groups = splits == 1 ? 1 : std::max(1, 6 / tiles);
         plan.num_slots = std::max(2, plan.warp_groups);
-        plan.lead_chunks = 1;
         const auto kernel = [&](const SkinnyLinear& args) {
           skinny_linear_stream(Launch{nullptr, true}, args, plan);
         };
