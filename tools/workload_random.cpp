@@ -130,23 +130,31 @@ void append_lengths(const WorkloadOptions& options, const WorkloadModel& model,
   constexpr std::int32_t kMinLen = 4;
   constexpr std::int32_t kMaxInput = 1024;
   constexpr std::int32_t kMaxOutput = 2048;
-  const std::int32_t max_input = std::min(kMaxInput, model.max_model_len / 2);
-  const std::int32_t max_output = std::min(kMaxOutput, model.max_model_len - max_input);
-  if (max_input <= kShareGptMeanInput || max_output <= kShareGptMeanOutput) {
+  constexpr std::int32_t kSmallestModelLen = 256;
+  if (model.max_model_len < kSmallestModelLen) {
     throw Error(ErrorKind::kUsage,
-                fmt::format("--dataset-name lengths needs a --max-model-len of 680 or more, got {}",
-                            model.max_model_len));
+                fmt::format("--dataset-name lengths needs a --max-model-len of {} or more, got {}",
+                            kSmallestModelLen, model.max_model_len));
   }
+  // A model with a shorter context gets shorter requests of the same shape.
+  const double scale =
+      std::min(1.0, static_cast<double>(model.max_model_len) / (kMaxInput + kMaxOutput));
+  const double mean_input = kShareGptMeanInput * scale;
+  const double mean_output = kShareGptMeanOutput * scale;
+  const auto max_input = static_cast<std::int32_t>(kMaxInput * scale);
+  const auto max_output = static_cast<std::int32_t>(kMaxOutput * scale);
   workload.description = fmt::format(
-      "random token ids; exponential lengths with the means of ShareGPT in Kwon et al. 2023 "
-      "(vLLM), "
-      "{} in and {} out, cut at {} to {} in and {} out; the exponential shape is an assumption",
-      kShareGptMeanInput, kShareGptMeanOutput, kMinLen, max_input, max_output);
+      "random token ids; exponential lengths (an assumption) with the means of ShareGPT in Kwon et "
+      "al. 2023 (vLLM), {} in and {} out{}, cut at {} to {} in and {} out",
+      kShareGptMeanInput, kShareGptMeanOutput,
+      scale < 1
+          ? fmt::format(", all times {:.3f} for --max-model-len {}", scale, model.max_model_len)
+          : "",
+      kMinLen, max_input, max_output);
   const std::vector<std::int32_t> inputs = exponential_lengths(
-      workload.seed, kInputLenStream, options.num_prompts, kShareGptMeanInput, kMinLen, max_input);
-  const std::vector<std::int32_t> outputs =
-      exponential_lengths(workload.seed, kOutputLenStream, options.num_prompts, kShareGptMeanOutput,
-                          kMinLen, max_output);
+      workload.seed, kInputLenStream, options.num_prompts, mean_input, kMinLen, max_input);
+  const std::vector<std::int32_t> outputs = exponential_lengths(
+      workload.seed, kOutputLenStream, options.num_prompts, mean_output, kMinLen, max_output);
   for (std::int32_t i = 0; i < options.num_prompts; ++i) {
     const auto index = static_cast<std::size_t>(i);
     workload.requests.push_back(

@@ -114,6 +114,15 @@ TEST_CASE("lengths as in ShareGPT keep their means after the cut") {
   }
 }
 
+TEST_CASE("a model with a short context gets lengths of the same shape") {
+  WorkloadModel model = kAnyModel;
+  model.max_model_len = 1024;  // a third of 1024 + 2048
+  const Workload workload = make_workload(options_of("lengths", 1000), 3, model);
+  CHECK(static_cast<double>(workload.num_output_tokens()) / 1000 ==
+        doctest::Approx(337.99 / 3).epsilon(0.01));
+  CHECK(workload.longest() <= 1024);
+}
+
 TEST_CASE("vLLM's filter of lengths") {
   const LengthFilter filter;
   CHECK(reason_to_leave_out(4, 4, filter) == nullptr);
