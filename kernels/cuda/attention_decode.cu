@@ -7,12 +7,6 @@
 namespace llmrun::kernels {
 namespace {
 
-// Blocks of one multiprocessor.
-template <int kD>
-constexpr int kBlocksPerProcessor = kD <= 64    ? 3
-                                    : kD <= 128 ? 2
-                                                : 1;
-
 // Which heads a block has.
 __device__ __forceinline__ DecodeHeadGroup head_group(const DecodeParams& params, int index) {
   const int kv_head = index / params.head_groups_per_kv_head;
@@ -31,7 +25,7 @@ __device__ __forceinline__ DecodeMerge merge_memory(unsigned char* memory) {
 // Grid (workers, head groups). The plan, the block tables and keys and values of earlier steps are
 // read before the kernel in front has ended: it writes only this step's.
 template <typename T, int kD>
-__global__ void __launch_bounds__(kDecodeThreads, kBlocksPerProcessor<kD>)
+__global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocks<kD>)
     decode_kernel(const __grid_constant__ DecodeParams params) {
   extern __shared__ __align__(16) unsigned char shared[];
   using Layout = DecodeLayout<kD>;

@@ -39,13 +39,16 @@ inline constexpr int kDecodeThreads = kDecodeWarps * 32;
 inline constexpr int kMergeFloats = 512;     // of a warp's sums, merged at a time
 inline constexpr int kTilesPerSegment = 16;  // a warp's tiles whose row groups lie in its lanes
 
-// Stages of a warp's ring: two blocks fit a multiprocessor, three of head size 64.
+// Blocks of a multiprocessor, and stages of a warp's ring: as many as shared memory has room for.
 template <int kD>
-inline constexpr int kDecodeStages = kD <= 64    ? 6
-                                     : kD <= 80  ? 5
-                                     : kD <= 96  ? 4
-                                     : kD <= 128 ? 3
-                                                 : 2;
+inline constexpr int kDecodeBlocks = kD <= 64    ? 3
+                                     : kD <= 128 ? 2
+                                                 : 1;
+template <int kD>
+inline constexpr int kDecodeStages = kD == 80    ? 5
+                                     : kD == 96  ? 4
+                                     : kD == 256 ? 2
+                                                 : 3;
 
 template <int kD>
 struct DecodeLayout {
@@ -86,83 +89,95 @@ __device__ __forceinline__ DecodeItem load_item(const DecodeItem* items, int i) 
   return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
 
-// Copies a warp's tiles to its ring, in order, one a call.
+// Copies a warp's tiles to its ring, in order, one a call. With the ring full, the memory answers
+// after several microseconds: block numbers are read an item ahead, items two.
 template <typename T, int kD>
 class TileCopier {
  public:
   // The items `first` and then [rest.x, rest.y).
   __device__ TileCopier(const DecodeParams& params, int kv_head, const DecodeItem& first, int2 rest,
                         std::uint32_t ring)
-      : params_(params),
-        kv_head_(kv_head),
-        next_item_(rest.x - 1),
-        last_item_(rest.y),
-        ring_(ring),
-        next_(first) {
+      : params_(params), kv_head_(kv_head), to_load_(rest.x), last_(rest.y), ring_(ring) {
+    next_.item = first;
+    after_next_ = first;
+    load_after_next();
+    prepare_next();
     advance();
   }
 
   // Whether the next tile holds the position of the query itself, which this step has written.
   __device__ __forceinline__ bool is_next_new() const {
-    const int end = (tiles_.first_tile + tile_ * kDecodeWarps + 1) * kDecodeTile;
-    return !is_done_ && end > item_.position;
+    const int end = (current_.tiles.first_tile + tile_ * kDecodeWarps + 1) * kDecodeTile;
+    return !is_done_ && end > current_.item.position;
   }
 
   // Copies the next tile, if there is one, to `stage` and closes a group of copies in any case.
   __device__ __forceinline__ void copy_next(int stage) {
     if (!is_done_) {
       const int in_segment = tile_ % kTilesPerSegment;
-      if (in_segment == 0) {
-        row_groups_ =
-            row_group(block_, lane_position(), params_.block_size, params_.num_kv_heads, kv_head_);
-      }
+      if (in_segment == 0) begin_segment();
       const std::uint32_t low = __shfl_sync(~0U, row_groups_, 2 * in_segment);
       const std::uint32_t high = __shfl_sync(~0U, row_groups_, 2 * in_segment + 1);
-      const int position = (tiles_.first_tile + tile_ * kDecodeWarps) * kDecodeTile;
+      const int position = (current_.tiles.first_tile + tile_ * kDecodeWarps) * kDecodeTile;
+      const int num_valid = current_.item.end - position;
       const std::uint32_t target = ring_ + stage * DecodeLayout<kD>::kStageBytes;
-      copy_tile(static_cast<const T*>(params_.key_cache), low, high, item_.end - position, target);
-      copy_tile(static_cast<const T*>(params_.value_cache), low, high, item_.end - position,
+      copy_tile(static_cast<const T*>(params_.key_cache), low, high, num_valid, target);
+      copy_tile(static_cast<const T*>(params_.value_cache), low, high, num_valid,
                 target + DecodeLayout<kD>::kTileBytes);
-      ++tile_;
-      if (tile_ == tiles_.num_tiles) {
-        advance();
-      } else if (tile_ % kTilesPerSegment == 0) {
-        prefetch_blocks();
-      }
+      if (++tile_ == current_.tiles.num_tiles) advance();
     }
     commit_copies();
   }
 
  private:
-  __device__ __forceinline__ void prefetch_item() {
-    if (next_item_ < last_item_) next_ = load_item(params_.items, next_item_);
+  struct Planned {
+    DecodeItem item;
+    WarpTiles tiles;
+    int block;  // of the lane's positions in a segment
+  };
+
+  __device__ __forceinline__ void load_after_next() {
+    if (to_load_ < last_) after_next_ = load_item(params_.items, to_load_);
+  }
+  __device__ __forceinline__ void prepare_next() {
+    next_.tiles = warp_tiles(next_.item, params_.rule, threadIdx.x / 32);
+    next_.block = load_block(next_, 0);
   }
 
-  // Goes to the next item in which this warp has a tile. The block numbers of its first segment and
-  // the item behind it are then on their way; they are needed a tile later.
+  // Goes to the next item in which this warp has a tile.
   __device__ __forceinline__ void advance() {
     do {
-      is_done_ = next_item_ >= last_item_;
+      is_done_ = to_load_ > last_;
       if (is_done_) return;
-      item_ = next_;
-      tiles_ = warp_tiles(item_, params_.rule, threadIdx.x / 32);
-      ++next_item_;
-      prefetch_item();
-    } while (tiles_.num_tiles == 0);
+      current_ = next_;
+      next_.item = after_next_;
+      ++to_load_;
+      if (to_load_ <= last_) prepare_next();
+      load_after_next();
+    } while (current_.tiles.num_tiles == 0);
     tile_ = 0;
-    prefetch_blocks();
   }
 
-  // The lane's 8 positions of the segment that begins at tile_: half of one of the warp's tiles.
-  __device__ __forceinline__ int lane_position() const {
-    const int lane = threadIdx.x % 32;
-    const int tile = tiles_.first_tile + (tile_ + lane / 2) * kDecodeWarps;
-    return min(tile * kDecodeTile + lane % 2 * 8, (item_.end - 1) & ~7);
+  // tile_ is the first of a segment, whose block numbers are there; those of the next are asked
+  // for.
+  __device__ __forceinline__ void begin_segment() {
+    row_groups_ = row_group(current_.block, lane_position(current_, tile_), params_.block_size,
+                            params_.num_kv_heads, kv_head_);
+    if (tile_ + kTilesPerSegment < current_.tiles.num_tiles) {
+      current_.block = load_block(current_, tile_ + kTilesPerSegment);
+    }
   }
-  __device__ __forceinline__ void prefetch_blocks() {
-    block_ =
-        params_.block_tables[static_cast<std::int64_t>(item_.sequence) * params_.max_num_blocks +
-                             lane_position() / params_.block_size];
+
+  // The lane's 8 positions of the segment that begins at `tile`: half of one of the warp's tiles.
+  static __device__ __forceinline__ int lane_position(const Planned& planned, int tile) {
+    const int lane = threadIdx.x % 32;
+    const int lane_tile = planned.tiles.first_tile + (tile + lane / 2) * kDecodeWarps;
+    return min(lane_tile * kDecodeTile + lane % 2 * 8, (planned.item.end - 1) & ~7);
+  }
+  __device__ __forceinline__ int load_block(const Planned& planned, int tile) const {
+    const std::int64_t row =
+        static_cast<std::int64_t>(planned.item.sequence) * params_.max_num_blocks;
+    return params_.block_tables[row + lane_position(planned, tile) / params_.block_size];
   }
 
   // 16 rows: 8 of row group `low`, 8 of `high`. Rows from `num_valid` on become zeros.
@@ -189,15 +204,14 @@ class TileCopier {
 
   const DecodeParams& params_;
   const int kv_head_;
-  int next_item_;
-  const int last_item_;
+  int to_load_;  // the item behind next_
+  const int last_;
   const std::uint32_t ring_;
-  DecodeItem item_{};
-  DecodeItem next_;
-  WarpTiles tiles_{};
-  int tile_ = 0;   // of the warp's tiles
-  int block_ = 0;  // of the lane's positions in the segment that tile_ is in
-  std::uint32_t row_groups_ = 0;
+  Planned current_{};
+  Planned next_{};
+  DecodeItem after_next_;
+  int tile_ = 0;                  // of the warp's tiles of current_
+  std::uint32_t row_groups_ = 0;  // of the lane's positions in the segment that tile_ is in
   bool is_done_ = false;
 };
 

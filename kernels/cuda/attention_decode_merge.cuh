@@ -132,33 +132,45 @@ __device__ __forceinline__ void tell_arrival(const PendingPart& pending, const D
   *merge.is_last = is_last ? 1 : 0;
 }
 
-// The block that arrived last merges a token's parts, in ascending order.
+// The block that arrived last merges a token's parts, in ascending order, kBatch of them in flight.
 template <typename T, int kD>
 __device__ void merge_parts(const DecodeParams& params, const PendingPart& pending,
                             const DecodeHeadGroup& heads) {
-  const int head = threadIdx.x / 16;
-  if (head >= heads.num_heads) return;
+  constexpr int kBatch = 8;
   const std::int64_t stride = params.num_query_heads;
-  const std::int64_t first = pending.first_slot * stride + heads.first_head + head;
-  float largest = -INFINITY;
-#pragma unroll 8
-  for (int i = 0; i < pending.num_splits; ++i) {
-    largest = fmaxf(largest, __ldcg(&params.part_softmax[first + i * stride].x));
-  }
-  T* out = static_cast<T*>(params.out) + (pending.token * stride + heads.first_head + head) * kD;
-  for (int column = threadIdx.x % 16 * 4; column < kD; column += 64) {
+  for (int i = threadIdx.x; i < heads.num_heads * (kD / 4); i += kDecodeThreads) {
+    const std::int64_t head = heads.first_head + i / (kD / 4);
+    const int column = i % (kD / 4) * 4;
+    const std::int64_t first = pending.first_slot * stride + head;
+    float largest = -INFINITY;
     float total = 0;
     float4 sums{0, 0, 0, 0};
-#pragma unroll 8
-    for (int i = 0; i < pending.num_splits; ++i) {
-      const std::int64_t part = first + i * stride;
-      const float2 softmax = __ldcg(params.part_softmax + part);
-      const float scale = exp2_fast(softmax.x - largest);
-      total = fmaf(softmax.y, scale, total);
-      add_scaled(sums,
-                 __ldcg(reinterpret_cast<const float4*>(params.part_sums + part * kD + column)),
-                 scale);
+    for (int split = 0; split < pending.num_splits; split += kBatch) {
+      float2 softmax[kBatch];
+      float4 part_sums[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        const std::int64_t part = first + min(split + j, pending.num_splits - 1) * stride;
+        softmax[j] = __ldcg(params.part_softmax + part);
+        part_sums[j] =
+            __ldcg(reinterpret_cast<const float4*>(params.part_sums + part * kD + column));
+        if (split + j >= pending.num_splits) softmax[j] = make_float2(-INFINITY, 0);
+      }
+      const float before = largest;
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) largest = fmaxf(largest, softmax[j].x);
+      const float shift = largest == -INFINITY ? 0.0F : largest;
+      const float rescale = exp2_fast(before - shift);
+      total *= rescale;
+      sums = make_float4(sums.x * rescale, sums.y * rescale, sums.z * rescale, sums.w * rescale);
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        const float scale = exp2_fast(softmax[j].x - shift);
+        total = fmaf(softmax[j].y, scale, total);
+        add_scaled(sums, part_sums[j], scale);
+      }
     }
+    T* out = static_cast<T*>(params.out) + (pending.token * stride + head) * kD;
     store_row(out + column, sums, 1.0F / total);
   }
 }

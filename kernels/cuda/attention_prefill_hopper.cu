@@ -14,7 +14,7 @@ namespace llmrun::kernels {
 namespace {
 
 constexpr int kKeys = 128;  // of a tile
-constexpr int kStages = 2;
+constexpr int kStages = 3;
 constexpr int kGroupThreads = 128;
 constexpr int kGroupRows = 64;
 constexpr int kGroups = kPrefillRows / kGroupRows;  // that multiply
@@ -67,6 +67,20 @@ __device__ __forceinline__ void sync_group(int group) {
   asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
 }
 
+__device__ __forceinline__ bool is_phase_over(std::uint32_t barrier, std::uint32_t parity) {
+  std::uint32_t is_over;
+  asm volatile(
+      "{\n"
+      ".reg .pred over;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, over;\n"
+      "}\n"
+      : "=r"(is_over)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return is_over != 0;
+}
+
 // The block's i-th (tile, KV head), longest first and to and fro over the blocks; -1: no more.
 __device__ __forceinline__ int work_index(int i, int num_works) {
   const int blocks = static_cast<int>(gridDim.x);
@@ -93,18 +107,18 @@ class TileLoader {
       reader.prefetch(first + kKeys);
       const int stage = step_ % kStages;
       const std::uint32_t parity = (step_ / kStages & 1) ^ 1;
-      wait_phase(shared_.keys_free(stage), parity);
+      wait_free(shared_.keys_free(stage), parity);
       copy_rows(params_.key_cache, row_groups, span.end - first,
                 shared_.keys + stage * Layout<kD>::kTileBytes);
       publish_before(shared_.keys_full(stage));
-      wait_phase(shared_.values_free(stage), parity);
+      wait_free(shared_.values_free(stage), parity);
       copy_rows(params_.value_cache, row_groups, span.end - first,
                 shared_.values + stage * Layout<kD>::kTileBytes);
       publish_before(shared_.values_full(stage));
       ++step_;
     }
   }
-  __device__ __forceinline__ void finish() { publish_before(0); }
+  __device__ __forceinline__ void finish() { publish_last(); }
 
  private:
   // Rows from num_valid on become zeros.
@@ -122,6 +136,19 @@ class TileLoader {
       const T* source = static_cast<const T*>(cache) + group * (8 * kD) + row % 8 * kD + unit * 8;
       copy_async(target + swizzled_offset(row, unit % 8), source, row < num_valid);
     }
+  }
+  // Whoever frees the memory may be waiting for the tile before.
+  __device__ __forceinline__ void wait_free(std::uint32_t barrier, std::uint32_t parity) {
+    if (is_phase_over(barrier, parity)) return;
+    publish_last();
+    wait_phase(barrier, parity);
+  }
+  __device__ __forceinline__ void publish_last() {
+    if (full_ == 0) return;
+    wait_copies<0>();
+    fence_for_products();
+    arrive(full_);
+    full_ = 0;
   }
   // Closes this tile's copies and hands over those of the tile before.
   __device__ __forceinline__ void publish_before(std::uint32_t full) {

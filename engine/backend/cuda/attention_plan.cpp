@@ -12,13 +12,15 @@ namespace {
 using kernels::DecodeItem;
 using kernels::PrefillTile;
 
-// Positions. An item costs its length and about as much as kItemCost more of them; a worker should
-// get at least kMinShare, and a share may be passed by kSlack where that saves a split.
+// Positions. An item costs its length and about as much as kItemCost more of them; cuts cost a
+// worker about kCutCost. A cut worker should get at least kMinShare, and a share may be passed by
+// kSlack where that saves a cut.
 constexpr std::int64_t kItemCost = 32;
+constexpr std::int64_t kCutCost = 192;
 constexpr std::int64_t kMinShare = 256;
 constexpr std::int64_t kSlack = 64;
 // Splits that depend on the length alone.
-constexpr std::int32_t kFixedSplit = 512;
+constexpr std::int32_t kFixedSplit = 1024;
 constexpr std::int32_t kMaxFixedSplits = 8;
 
 std::int32_t round_up(std::int32_t n, std::int32_t unit) {
@@ -84,16 +86,29 @@ class ItemWriter {
   std::int32_t next_slot_ = 0;
 };
 
-// The sequences end to end, cut into equal shares: worker w's items are [first[w], first[w + 1]).
-void cut_into_shares(const std::vector<DecodeSequence>& sequences, std::int32_t num_workers,
-                     std::vector<DecodeItem>& items, std::vector<std::int32_t>& first) {
+// Who does what: worker w's items are [first[w], first[w + 1]).
+struct Shares {
+  std::vector<DecodeItem> items;
+  std::vector<std::int32_t> first;
+  std::int64_t largest_cost = 0;
+};
+
+std::int64_t equal_share(const std::vector<DecodeSequence>& sequences, std::int32_t num_workers) {
+  std::int64_t cost = 0;
+  for (const DecodeSequence& sequence : sequences) cost += sequence.length + kItemCost;
+  return std::max(cost / num_workers, kMinShare);
+}
+
+// The sequences end to end, cut into equal shares.
+Shares cut_into_shares(const std::vector<DecodeSequence>& sequences, std::int32_t num_workers) {
+  Shares shares;
   std::int64_t rest_cost = 0;
   for (const DecodeSequence& sequence : sequences) rest_cost += sequence.length + kItemCost;
-  ItemWriter writer(items);
+  ItemWriter writer(shares.items);
   std::size_t next = 0;
   if (!sequences.empty()) writer.begin_sequence(sequences[0]);
   for (std::int32_t worker = 0; worker < num_workers; ++worker) {
-    first.push_back(static_cast<std::int32_t>(items.size()));
+    shares.first.push_back(static_cast<std::int32_t>(shares.items.size()));
     const bool is_last = worker + 1 == num_workers;
     const std::int64_t share = std::max(rest_cost / (num_workers - worker), kMinShare);
     std::int64_t cost = 0;
@@ -117,24 +132,35 @@ void cut_into_shares(const std::vector<DecodeSequence>& sequences, std::int32_t 
       if (cost >= share && !is_last) break;
     }
     rest_cost -= cost;
+    shares.largest_cost = std::max(shares.largest_cost, cost);
   }
-  first.push_back(static_cast<std::int32_t>(items.size()));
+  shares.first.push_back(static_cast<std::int32_t>(shares.items.size()));
+  return shares;
 }
 
-// Splits by length alone, dealt to the workers longest first, each to the one with least to do.
-void deal_fixed_splits(const std::vector<DecodeSequence>& sequences, std::int32_t num_workers,
-                       std::vector<DecodeItem>& items, std::vector<std::int32_t>& first) {
-  std::vector<DecodeItem> unordered;
-  ItemWriter writer(unordered);
+// Items of at most `max_split(length)` positions.
+template <typename MaxSplit>
+std::vector<DecodeItem> split_sequences(const std::vector<DecodeSequence>& sequences,
+                                        const MaxSplit& max_split) {
+  std::vector<DecodeItem> items;
+  ItemWriter writer(items);
   for (const DecodeSequence& sequence : sequences) {
     writer.begin_sequence(sequence);
-    const std::int32_t split = std::max(
-        kFixedSplit,
-        round_up((sequence.length + kMaxFixedSplits - 1) / kMaxFixedSplits, kernels::kDecodeTile));
+    const std::int32_t split = max_split(sequence.length);
     while (writer.rest() > 0) writer.add_item(std::min(split, writer.rest()));
     writer.end_sequence();
   }
-  std::stable_sort(unordered.begin(), unordered.end(),
+  return items;
+}
+
+std::int32_t fixed_split(std::int32_t length) {
+  return std::max(kFixedSplit,
+                  round_up((length + kMaxFixedSplits - 1) / kMaxFixedSplits, kernels::kDecodeTile));
+}
+
+// Items dealt to the workers longest first, each to the one with least to do.
+Shares deal(std::vector<DecodeItem> items, std::int32_t num_workers) {
+  std::stable_sort(items.begin(), items.end(),
                    [](const auto& a, const auto& b) { return a.end - a.begin > b.end - b.begin; });
   struct Worker {
     std::int64_t cost;
@@ -143,26 +169,50 @@ void deal_fixed_splits(const std::vector<DecodeSequence>& sequences, std::int32_
   const auto does_more = [](const Worker& a, const Worker& b) {
     return a.cost != b.cost ? a.cost > b.cost : a.index > b.index;
   };
+  Shares shares;
   std::vector<Worker> heap;
   for (std::int32_t i = 0; i < num_workers; ++i) heap.push_back({0, i});
   std::vector<std::vector<DecodeItem>> lists(static_cast<std::size_t>(num_workers));
-  for (const DecodeItem& item : unordered) {
+  for (const DecodeItem& item : items) {
     std::pop_heap(heap.begin(), heap.end(), does_more);
     Worker& worker = heap.back();
     lists[static_cast<std::size_t>(worker.index)].push_back(item);
     worker.cost += item.end - item.begin + kItemCost;
+    shares.largest_cost = std::max(shares.largest_cost, worker.cost);
     std::push_heap(heap.begin(), heap.end(), does_more);
   }
   for (const auto& list : lists) {
-    first.push_back(static_cast<std::int32_t>(items.size()));
-    items.insert(items.end(), list.begin(), list.end());
+    shares.first.push_back(static_cast<std::int32_t>(shares.items.size()));
+    shares.items.insert(shares.items.end(), list.begin(), list.end());
   }
-  first.push_back(static_cast<std::int32_t>(items.size()));
+  shares.first.push_back(static_cast<std::int32_t>(shares.items.size()));
+  return shares;
+}
+
+Shares share_sequences(const std::vector<DecodeSequence>& sequences,
+                       const AttentionPlanOptions& options) {
+  if (options.batch_invariant) {
+    return deal(split_sequences(sequences, fixed_split), options.num_workers);
+  }
+  const auto whole = [](std::int32_t length) { return length; };
+  Shares shares = deal(split_sequences(sequences, whole), options.num_workers);
+  if (shares.largest_cost <= equal_share(sequences, options.num_workers) + kCutCost) return shares;
+  return cut_into_shares(sequences, options.num_workers);
+}
+
+// Parts of split sequences come first in a worker, so that nobody waits for them at the end.
+void put_parts_first(Shares& shares) {
+  for (std::size_t worker = 0; worker + 1 < shares.first.size(); ++worker) {
+    std::stable_partition(shares.items.begin() + shares.first[worker],
+                          shares.items.begin() + shares.first[worker + 1],
+                          [](const DecodeItem& item) { return item.num_splits > 1; });
+  }
 }
 
 // Writes the decode part of the list. Returns its size in words.
-std::size_t write_items(const std::vector<DecodeItem>& items,
-                        const std::vector<std::int32_t>& first, std::span<std::int32_t> out) {
+std::size_t write_items(const Shares& shares, std::span<std::int32_t> out) {
+  const std::vector<DecodeItem>& items = shares.items;
+  const std::vector<std::int32_t>& first = shares.first;
   const std::size_t num_workers = first.size() - 1;
   const auto offset = static_cast<std::size_t>(
       kernels::decode_items_offset(static_cast<std::int32_t>(num_workers)));
@@ -229,20 +279,14 @@ AttentionPlanLimits attention_plan_limits(const AttentionPlanOptions& options,
 
 AttentionPlan plan_attention(const StepInputs& inputs, const AttentionPlanOptions& options,
                              std::span<std::int32_t> out) {
-  std::vector<DecodeItem> items;
-  std::vector<std::int32_t> first;
-  const std::vector<DecodeSequence> sequences = decode_sequences(inputs);
-  if (options.batch_invariant) {
-    deal_fixed_splits(sequences, options.num_workers, items, first);
-  } else {
-    cut_into_shares(sequences, options.num_workers, items, first);
-  }
+  Shares shares = share_sequences(decode_sequences(inputs), options);
+  put_parts_first(shares);
   const std::vector<PrefillTile> tiles = prefill_tiles(inputs, options.group_size);
 
   AttentionPlan plan;
-  plan.num_decode_items = static_cast<std::int32_t>(items.size());
+  plan.num_decode_items = static_cast<std::int32_t>(shares.items.size());
   plan.num_prefill_tiles = static_cast<std::int32_t>(tiles.size());
-  plan.prefill_offset = write_items(items, first, out);
+  plan.prefill_offset = write_items(shares, out);
   plan.num_words = plan.prefill_offset + tiles.size() * kernels::kPrefillTileWords;
   LLMRUN_CHECK(plan.num_words <= out.size());
   if (!tiles.empty()) {

@@ -91,6 +91,45 @@ class DeviceMemory {
   std::size_t num_bytes_;
 };
 
+// Copies late, after its successor may have started.
+__global__ void late_copy_kernel(uint4* target, const uint4* source, std::size_t count) {
+  wait_for_inputs();
+  allow_next();
+  const long long start = clock64();
+  while (clock64() - start < 100000) {
+  }
+  for (std::size_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x) {
+    target[i] = source[i];
+  }
+}
+
+// A stream whose work is recorded in a graph and run from there.
+class RecordedStream {
+ public:
+  RecordedStream() {
+    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+    check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+  }
+  ~RecordedStream() { cudaStreamDestroy(stream_); }
+  RecordedStream(const RecordedStream&) = delete;
+  RecordedStream& operator=(const RecordedStream&) = delete;
+  cudaStream_t get() const { return stream_; }
+  void run() {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    check_cuda(cudaStreamEndCapture(stream_, &graph), "end of capture");
+    check_cuda(cudaGraphInstantiate(&executable, graph, 0), "graph");
+    check_cuda(cudaGraphLaunch(executable, stream_), "launch of the graph");
+    check_cuda(cudaStreamSynchronize(stream_), "graph");
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 // A step over a cache of shuffled blocks. Values are those of the element type.
 class AttentionCase {
  public:
@@ -162,6 +201,42 @@ class AttentionCase {
         prefill_attention({}, args, device_plan.as<std::int32_t>() + plan.prefill_offset,
                           plan.num_prefill_tiles);
       }
+    });
+  }
+
+  // Only decode, in a graph, behind a kernel that is still writing this step's queries, keys and
+  // values when decode starts.
+  std::vector<float> overlapped() {
+    const AttentionPlanOptions options{prepare_tiled_attention(shape()), s_.group_size, false};
+    const AttentionPlanLimits limits =
+        attention_plan_limits(options, num_tokens(), inputs_.num_sequences());
+    std::vector<std::int32_t> words(limits.num_words);
+    plan_attention(inputs_, options, words);
+    DeviceMemory plan(words);
+    DeviceMemory workspace(decode_workspace_bytes(shape(), limits.num_slots));
+    workspace.fill(0);
+    DeviceMemory qkv(qkv_);
+    qkv.fill(0xff);
+    DeviceMemory keys(without_new_tokens(key_cache_));
+    DeviceMemory values(without_new_tokens(value_cache_));
+    return output([&](const PagedAttention& args) {
+      RecordedStream stream;
+      const Launch options_of_launch{stream.get(), true};
+      const auto copy = [&](const DeviceMemory& target, const void* source) {
+        launch(options_of_launch, "late copy", late_copy_kernel, dim3(16), dim3(256), 0,
+               target.as<uint4>(), static_cast<const uint4*>(source),
+               target.num_bytes() / sizeof(uint4));
+      };
+      copy(qkv, args.qkv);
+      copy(keys, args.key_cache);
+      copy(values, args.value_cache);
+      PagedAttention late = args;
+      late.qkv = qkv.data();
+      late.key_cache = keys.data();
+      late.value_cache = values.data();
+      decode_attention(options_of_launch, late, plan.as<std::int32_t>(), options.num_workers,
+                       workspace.data(), limits.num_slots);
+      stream.run();
     });
   }
 
@@ -244,6 +319,17 @@ class AttentionCase {
         }
       }
     }
+  }
+
+  std::vector<unsigned char> without_new_tokens(std::vector<unsigned char> cache) const {
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      for (int head = 0; head < s_.num_kv_heads; ++head) {
+        const std::size_t row = cache_index(s, sequences_[s].length - 1, head);
+        std::fill_n(cache.begin() + static_cast<std::ptrdiff_t>(row * element_bytes(s_.dtype)),
+                    static_cast<std::size_t>(s_.head_dim) * element_bytes(s_.dtype), 0xff);
+      }
+    }
+    return cache;
   }
 
   std::size_t cache_index(std::size_t s, std::int32_t position, int head) const {
@@ -374,6 +460,15 @@ TEST_CASE("attention: decode, head sizes and groups") {
                   .head_dim = head_dim},
                  decodes({1, 17, 130, 1100}));
     }
+  }
+}
+
+TEST_CASE("attention: decode in a graph, started before its inputs are there") {
+  if (!has_cuda_device()) return;
+  // The three copies are one another's predecessors, so all but the last are complete.
+  for (const auto& lengths : {kLengths, std::vector<std::int32_t>{1000, 17, 5000, 16}}) {
+    AttentionCase attention({}, decodes(lengths));
+    check_near(attention.overlapped(), attention.reference(), DType::kBf16, "overlapped");
   }
 }
 

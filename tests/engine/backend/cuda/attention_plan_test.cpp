@@ -149,7 +149,7 @@ TEST_CASE("attention plan: random batches are covered once") {
 TEST_CASE("attention plan: workers get equal shares") {
   const std::vector<std::int32_t> ones(256, 1);
   const StepInputs equal = make_inputs(ones, std::vector<std::int32_t>(256, 1000));
-  CHECK(largest_share(plan_and_check(equal, {.num_workers = 33})) < 256 * 1000 / 33 + 200);
+  CHECK(largest_share(plan_and_check(equal, {.num_workers = 33})) <= 8000);
   std::vector<std::int32_t> lengths(256, 100);
   lengths[200] = 100000;
   const StepInputs unequal = make_inputs(ones, lengths);
