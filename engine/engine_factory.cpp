@@ -77,7 +77,8 @@ void resolve_sizes(EngineConfig& config, const ModelConfig& model, bool is_cuda,
     config.attention = AttentionKind::kPaged;
   }
   if (config.kv_layout == KvLayout::kContiguous) {
-    config.block_size = config.max_model_len;  // one block a sequence
+    // One block a sequence; GPU kernels like whole groups of 8 tokens.
+    config.block_size = is_cuda ? (config.max_model_len + 7) / 8 * 8 : config.max_model_len;
   }
   if (config.max_num_batched_tokens < config.max_num_seqs) {
     notes.push_back(

@@ -20,8 +20,8 @@ __device__ __forceinline__ float warp_sum(float value) {
 template <typename T>
 __global__ void gather_rows_kernel(T* out, const T* table, const std::int32_t* rows,
                                    std::int64_t row_size) {
-  wait_for_inputs();
   allow_next();
+  wait_for_inputs();
   const T* source = table + static_cast<std::int64_t>(rows[blockIdx.x]) * row_size;
   T* target = out + static_cast<std::int64_t>(blockIdx.x) * row_size;
   constexpr int kSize = Vec16<T>::kSize;
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kNormThreads)
     rms_norm_kernel(T* out, const T* x, const float* weight, float eps, std::int64_t hidden_size) {
   constexpr int kSize = Vec16<T>::kSize;
   constexpr int kWeightVectors = kSize / 4;
-  wait_for_inputs();
   allow_next();
+  wait_for_inputs();
   const Vec16<T>* source =
       reinterpret_cast<const Vec16<T>*>(x + static_cast<std::int64_t>(blockIdx.x) * hidden_size);
   Vec16<T>* target =
@@ -98,8 +98,8 @@ template <typename T>
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_any_size_kernel(T* out, const T* x, const float* weight, float eps,
                              std::int64_t hidden_size) {
-  wait_for_inputs();
   allow_next();
+  wait_for_inputs();
   const T* source = x + static_cast<std::int64_t>(blockIdx.x) * hidden_size;
   T* target = out + static_cast<std::int64_t>(blockIdx.x) * hidden_size;
   float sum = 0.0F;
@@ -120,8 +120,8 @@ __device__ __forceinline__ float silu(float x) {
 // 8 outputs a thread.
 template <typename T>
 __global__ void silu_mul_kernel(T* out, const T* gate_up, std::int64_t num_groups) {
-  wait_for_inputs();
   allow_next();
+  wait_for_inputs();
   const std::int64_t group = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (group >= num_groups) return;
   constexpr int kGroup = 8;
@@ -161,8 +161,8 @@ struct alignas(2 * sizeof(T)) Pair {
 // neighbouring pairs at a time. Even rotary_dim / 2 and head_dim.
 template <typename T, typename Kv>
 __global__ void rope_and_store_kernel(RopeAndStore args) {
-  wait_for_inputs();
   allow_next();
+  wait_for_inputs();
   const std::int64_t token = blockIdx.x;
   const auto warps_per_block = static_cast<int>(blockDim.x) / kWarpSize;
   const int num_warps = warps_per_block * static_cast<int>(gridDim.y);

@@ -1,7 +1,9 @@
 // How a kernel is put on a stream. With `overlap` it is launched with programmatic dependent launch
 // (sm_90): it may start while the kernel before it ends, so it must call wait_for_inputs() before
 // it reads what earlier kernels wrote or writes what they read; until then it may only touch
-// weights. A kernel that never calls allow_next() releases its successor when it ends.
+// weights. A kernel that never calls allow_next() releases its successor when it ends; one that
+// calls it first thing lets its successor fetch weights meanwhile, and no more: the successor's own
+// wait lasts until this kernel has ended.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -161,8 +161,8 @@ TEST_CASE("logits: float32 out of any dtype") {
   for (const std::int64_t rows : {1, 33, 200}) {
     compare([&](Backend& backend) {
       std::vector<float> head = random_values(504 * 128, 1);
-      const auto weight =
-          backend.make_linear({.parts = {host_tensor(head, {504, 128})}}, weight_dtype(backend));
+      const auto weight = backend.make_linear(
+          {.parts = {host_tensor(head, {504, 128})}, .biases = {}}, weight_dtype(backend));
       prepare(backend);
       const DeviceTensor x = upload_random(backend, {rows, 128}, 5);
       const DeviceTensor out = backend.allocate_tensor(DType::kF32, {rows, 504});
@@ -198,8 +198,8 @@ TEST_CASE("embedding, rms_norm and gather_rows, at sizes that are no whole vecto
     CAPTURE(size);
     compare([&](Backend& backend) {
       std::vector<float> table = random_values(50 * size, 1);
-      const auto weight =
-          backend.make_linear({.parts = {host_tensor(table, {50, size})}}, weight_dtype(backend));
+      const auto weight = backend.make_linear(
+          {.parts = {host_tensor(table, {50, size})}, .biases = {}}, weight_dtype(backend));
       const DeviceTensor ids = upload_ids(backend, {49, 0, 17, 17, 16, 15});
       const DeviceTensor hidden = upload_random(backend, {6, size}, 3);
       backend.embedding(hidden.tensor, *weight, ids.tensor);
