@@ -9,9 +9,9 @@ bool has_sensors(const DeviceTelemetry& telemetry) {
          telemetry.temperature_celsius || telemetry.num_other_processes;
 }
 
-TelemetrySampler::TelemetrySampler(LlmEngine& engine, std::chrono::milliseconds interval)
-    : engine_(engine) {
-  samples_.push_back(engine.telemetry());
+TelemetrySampler::TelemetrySampler(Read read, std::chrono::milliseconds interval)
+    : read_(std::move(read)) {
+  samples_.push_back(read_());
   if (!has_sensors(samples_.front())) return;
   thread_ =
       std::jthread([this, interval](const std::stop_token& stopped) { sample(stopped, interval); });
@@ -24,7 +24,7 @@ void TelemetrySampler::sample(const std::stop_token& stopped, std::chrono::milli
       wake_.wait_for(lock, stopped, interval, [] { return false; });
     }
     if (stopped.stop_requested()) return;
-    samples_.push_back(engine_.telemetry());
+    samples_.push_back(read_());
   }
 }
 
@@ -32,7 +32,7 @@ std::vector<DeviceTelemetry> TelemetrySampler::stop() {
   if (thread_.joinable()) {
     thread_.request_stop();
     thread_.join();
-    samples_.push_back(engine_.telemetry());
+    samples_.push_back(read_());
   }
   return std::move(samples_);
 }

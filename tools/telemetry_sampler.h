@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <stop_token>
 #include <thread>
@@ -14,8 +15,10 @@ namespace llmrun {
 
 class TelemetrySampler {
  public:
+  using Read = std::function<DeviceTelemetry()>;
+
   // Reads once now. A device without sensors is not asked again, and no thread is started.
-  TelemetrySampler(LlmEngine& engine, std::chrono::milliseconds interval);
+  TelemetrySampler(Read read, std::chrono::milliseconds interval);
 
   // Reads once more and returns all that was read, first to last. Call once.
   std::vector<DeviceTelemetry> stop();
@@ -23,7 +26,7 @@ class TelemetrySampler {
  private:
   void sample(const std::stop_token& stopped, std::chrono::milliseconds interval);
 
-  LlmEngine& engine_;
+  Read read_;
   std::vector<DeviceTelemetry> samples_;
   std::mutex mutex_;
   std::condition_variable_any wake_;

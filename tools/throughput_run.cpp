@@ -77,7 +77,7 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
   engine.reset_prefix_cache();
   engine.record_steps(&run.steps);
   const EngineStats before = engine.stats();
-  TelemetrySampler telemetry(engine, kTelemetryInterval);
+  TelemetrySampler telemetry([&engine] { return engine.telemetry(); }, kTelemetryInterval);
 
   run.start_s = engine.now();
   for (std::size_t i = 0; i < requests.size(); ++i) {
