@@ -345,6 +345,7 @@ std::vector<Metric> measure_metrics(const CaseMeasurement& measurement,
   const Roofline roofline = make_roofline(measurement.description, context);
   const double ideal_s = ideal_seconds(measurement, context, roofline);
   std::vector<Metric> metrics;
+  metrics.reserve(kMetrics.size());
   for (const MetricDefinition& definition : kMetrics) {
     metrics.push_back({.group = definition.group,
                        .name = definition.name,

@@ -103,7 +103,8 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
   engine.record_steps(nullptr);
   progress.finish();
   for (RequestOutput& output : outputs) {
-    run.requests[index_of.at(output.id)] = to_measurement(std::move(output), run.start_s);
+    const std::size_t index = index_of.at(output.id);
+    run.requests[index] = to_measurement(std::move(output), run.start_s);
   }
   return run;
 }

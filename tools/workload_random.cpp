@@ -65,6 +65,7 @@ std::vector<std::int32_t> exponential_lengths(std::uint64_t seed, std::uint64_t 
                                               std::int32_t count, double mean, std::int32_t low,
                                               std::int32_t high) {
   std::vector<double> variates;
+  variates.reserve(static_cast<std::size_t>(count));
   for (std::int32_t i = 0; i < count; ++i) {
     const std::uint64_t bits = derive_seed(seed, stream + static_cast<std::uint64_t>(i));
     variates.push_back(-std::log1p(-uniform_unit(bits)));
@@ -83,6 +84,7 @@ std::vector<std::int32_t> exponential_lengths(std::uint64_t seed, std::uint64_t 
     if (round + 1 < kRounds) scale *= mean * static_cast<double>(count) / sum;
   }
   std::vector<std::int32_t> rounded;
+  rounded.reserve(lengths.size());
   for (const double length : lengths)
     rounded.push_back(static_cast<std::int32_t>(std::lround(length)));
   return rounded;
