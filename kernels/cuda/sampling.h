@@ -160,7 +160,9 @@ void sampling_count_tokens(const Launch& launch, std::uint32_t* penalty_state,
                            const std::int32_t* tokens, std::int64_t num_prompt,
                            std::int64_t num_tokens);
 
-// May a top_k of this size be found from the maxima that sampling_scan leaves?
-bool sampling_top_k_is_listed(std::int32_t top_k, std::int64_t vocab_size);
+// The greatest top_k that sampling_top_k is good for, given how many maxima sampling_scan leaves of
+// each of `num_rows` rows. With a greater one it is slow, not wrong.
+std::int32_t sampling_max_listed_top_k(std::int64_t num_rows, std::int64_t vocab_size,
+                                       int num_multiprocessors);
 
 }  // namespace llmrun::kernels

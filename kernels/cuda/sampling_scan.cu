@@ -314,7 +314,7 @@ namespace {
 
 // Blocks of a row that are so few that all rows fit on the device at once have at most this many
 // vectors; blocks of a device that is filled several times, half as many.
-constexpr std::int64_t kMaxVectors = 32 * kSamplingThreads;
+constexpr std::int64_t kMaxVectors = 64 * kSamplingThreads;
 
 // For more rows than fit: the division whose last round of blocks is fullest.
 std::int64_t fullest_rounds(std::int64_t num_rows, std::int64_t num_vectors,
@@ -353,12 +353,13 @@ SamplingSplit split_rows(std::int64_t num_rows, std::int64_t vocab_size, int num
           splits >= kSamplingWarps * 4 ? kSamplingWarps : kSamplingThreads / 8};
 }
 
-bool sampling_top_k_is_listed(std::int32_t top_k, std::int64_t vocab_size) {
-  // The fewest maxima that a row is left with.
-  const std::int64_t num_groups =
-      (vocab_size / 4 + kMaxVectors - 1) / kMaxVectors * (kSamplingThreads / 8);
-  return vocab_size <= kSamplingListSize ||
-         top_k <= std::min<std::int64_t>(kSamplingMaxListedTopK, num_groups);
+std::int32_t sampling_max_listed_top_k(std::int64_t num_rows, std::int64_t vocab_size,
+                                       int num_multiprocessors) {
+  if (vocab_size <= kSamplingListSize) return kSamplingListSize;
+  const SamplingSplit split =
+      split_rows(num_rows, vocab_size, num_multiprocessors, kSamplingThreads);
+  const int num_groups = static_cast<int>(split.num_splits) * split.groups_per_block;
+  return std::min(kSamplingMaxListedTopK, num_groups);
 }
 
 void sampling_scan(const Launch& launch_options, const SamplingBatch& batch,

@@ -93,13 +93,13 @@ bool changes_logits(const SamplingRow& row) {
                                   !row.allowed_token_ids.empty() || !row.banned_token_ids.empty());
 }
 
-SamplingKind kind_of(const SamplingRow& row, std::int64_t vocab_size) {
+// A top_k up to `max_listed_top_k` is found from the maxima that a scan leaves.
+SamplingKind kind_of(const SamplingRow& row, std::int64_t vocab_size,
+                     std::int32_t max_listed_top_k) {
   if (row.target_token >= 0) return SamplingKind::kReport;
   if (row.temperature < kSmallestTemperature) return SamplingKind::kGreedy;
   const bool has_top_k = row.top_k > 0 && row.top_k < vocab_size;
-  if (has_top_k && kernels::sampling_top_k_is_listed(row.top_k, vocab_size)) {
-    return SamplingKind::kTopK;
-  }
+  if (has_top_k && row.top_k <= max_listed_top_k) return SamplingKind::kTopK;
   if (has_top_k || row.top_p < 1.0F) return SamplingKind::kFiltered;
   return row.min_p > 0.0F ? SamplingKind::kMinP : SamplingKind::kDraw;
 }
@@ -121,7 +121,8 @@ void append_edits(std::vector<SamplingEdit>& edits, const SamplingRow& row,
                    });
 }
 
-void reserve(std::optional<PinnedBuffer>& buffer, std::size_t num_bytes) {
+template <typename Buffer>
+void reserve(std::optional<Buffer>& buffer, std::size_t num_bytes) {
   if (!buffer.has_value() || buffer->num_bytes() < num_bytes) buffer.emplace(num_bytes);
 }
 
@@ -198,7 +199,9 @@ struct CudaSampler::Flight {
   std::uint64_t ticket = 0;
   std::vector<Row> rows;
   std::optional<PinnedBuffer> upload;
-  std::optional<PinnedBuffer> results;  // the device writes to it
+  std::optional<CudaBuffer> parameters;  // what was uploaded
+  std::optional<PinnedBuffer> results;   // the device writes to it
+  CudaEvent uploaded;
   CudaEvent done;
 
   SamplingRowResult* row_results() const {
@@ -217,11 +220,18 @@ struct CudaSampler::TokenUpload {
   CudaEvent done;
 };
 
+CudaSampler::UploadStream::UploadStream() {
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+}
+
+CudaSampler::UploadStream::~UploadStream() {
+  cudaStreamDestroy(stream_);
+}
+
 CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
     : options_(options),
       stream_(stream),
       memory_(carve_workspace(nullptr, options).num_bytes),
-      upload_(std::make_unique<CudaBuffer>(usual_upload_bytes(options))),
       penalty_states_(static_cast<std::size_t>(options.max_num_slots)) {
   constexpr std::int32_t kMaxRows = 65535;  // of a launch
   LLMRUN_CHECK(options.max_num_rows >= 1 && options.max_num_rows <= kMaxRows);
@@ -240,6 +250,7 @@ CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
   for (std::size_t i = 0; i < kNumFlights; ++i) {
     idle_flights_.push_back(std::make_unique<Flight>());
     reserve(idle_flights_.back()->upload, usual_upload_bytes(options));
+    reserve(idle_flights_.back()->parameters, usual_upload_bytes(options));
     reserve(idle_flights_.back()->results, usual_result_bytes(options));
   }
 }
@@ -249,7 +260,7 @@ CudaSampler::~CudaSampler() {
 }
 
 std::size_t CudaSampler::num_bytes(const Options& options) {
-  return carve_workspace(nullptr, options).num_bytes + usual_upload_bytes(options);
+  return carve_workspace(nullptr, options).num_bytes + kNumFlights * usual_upload_bytes(options);
 }
 
 std::size_t CudaSampler::penalty_bytes_per_slot(const Options& options) {
@@ -265,7 +276,7 @@ std::uint64_t CudaSampler::sample(const float* logits, std::int64_t row_stride,
   std::unique_ptr<Flight> flight = take_flight(plan);
   if (!rows.empty()) {
     queue_upload(plan, *flight);
-    const auto* uploaded = static_cast<const std::byte*>(upload_->data());
+    const auto* uploaded = static_cast<const std::byte*>(flight->parameters->data());
     queue_passes(plan,
                  {.logits = logits,
                   .row_stride = row_stride,
@@ -352,10 +363,11 @@ void CudaSampler::reset_penalty_state(std::int32_t slot, std::span<const TokenId
   upload.done.record(stream_);
 }
 
-SamplingRowParams CudaSampler::make_params(const SamplingRow& row, std::int64_t vocab_size) const {
+SamplingRowParams CudaSampler::make_params(const SamplingRow& row, std::int64_t vocab_size,
+                                           std::int32_t max_listed_top_k) const {
   LLMRUN_CHECK(row.target_token < vocab_size);
   SamplingRowParams params{};
-  params.kind = kind_of(row, vocab_size);
+  params.kind = kind_of(row, vocab_size, max_listed_top_k);
   params.min_p_margin = row.min_p > 0.0F ? static_cast<double>(row.temperature) *
                                                std::log(static_cast<double>(row.min_p))
                                          : -std::numeric_limits<double>::infinity();
@@ -384,13 +396,17 @@ SamplingRowParams CudaSampler::make_params(const SamplingRow& row, std::int64_t 
 
 CudaSampler::Plan CudaSampler::make_plan(std::span<const SamplingRow> rows,
                                          std::int64_t vocab_size) const {
+  const std::int32_t max_listed_top_k =
+      rows.empty()
+          ? 0
+          : kernels::sampling_max_listed_top_k(std::ssize(rows), vocab_size, num_multiprocessors_);
   Plan plan;
   plan.rows.reserve(rows.size());
   std::vector<std::int32_t> unmodified;
   std::vector<std::int32_t> modified;
   std::vector<std::int32_t> with_logprobs;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    SamplingRowParams params = make_params(rows[r], vocab_size);
+    SamplingRowParams params = make_params(rows[r], vocab_size, max_listed_top_k);
     if (params.num_logprobs >= 0) {
       with_logprobs.push_back(static_cast<std::int32_t>(r));
       params.entries_begin = static_cast<std::int32_t>(plan.num_entries);
@@ -428,7 +444,9 @@ std::unique_ptr<CudaSampler::Flight> CudaSampler::take_flight(const Plan& plan) 
   if (idle_flights_.empty()) idle_flights_.push_back(std::make_unique<Flight>());
   std::unique_ptr<Flight> flight = std::move(idle_flights_.back());
   idle_flights_.pop_back();
+  // Nothing uses an idle flight's memory, so it may grow without waiting.
   reserve(flight->upload, std::max(plan.upload_bytes(), usual_upload_bytes(options_)));
+  reserve(flight->parameters, std::max(plan.upload_bytes(), usual_upload_bytes(options_)));
   reserve(flight->results, std::max(plan.result_bytes(), usual_result_bytes(options_)));
   flight->rows.clear();
   for (const SamplingRowParams& row : plan.rows) {
@@ -445,21 +463,20 @@ void CudaSampler::queue_upload(const Plan& plan, Flight& flight) {
   put(0, plan.rows);
   put(plan.edits_offset(), plan.edits);
   put(plan.indices_offset(), plan.indices);
-  if (upload_->num_bytes() < plan.upload_bytes()) {
-    check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-    upload_.reset();
-    upload_ = std::make_unique<CudaBuffer>(plan.upload_bytes());
-  }
-  check_cuda(cudaMemcpyAsync(upload_->data(), flight.upload->data(), plan.upload_bytes(),
-                             cudaMemcpyHostToDevice, stream_),
+  // A copy takes several microseconds, even a small one. On a stream of its own it is made while
+  // the device computes the logits.
+  check_cuda(cudaMemcpyAsync(flight.parameters->data(), flight.upload->data(), plan.upload_bytes(),
+                             cudaMemcpyHostToDevice, upload_stream_.get()),
              "cudaMemcpyAsync of sampling parameters");
+  flight.uploaded.record(upload_stream_.get());
+  check_cuda(cudaStreamWaitEvent(stream_, flight.uploaded.get(), 0), "cudaStreamWaitEvent");
 }
 
 void CudaSampler::queue_passes(const Plan& plan, const kernels::SamplingBatch& batch) {
   const kernels::Launch first{.stream = stream_};
   const kernels::Launch next{.stream = stream_, .overlap = overlaps_launches_};
   const auto* indices = reinterpret_cast<const std::int32_t*>(
-      static_cast<const std::byte*>(upload_->data()) + plan.indices_offset());
+      reinterpret_cast<const std::byte*>(batch.rows) + plan.indices_offset());
   const auto num_rows = std::ssize(plan.rows);
   const auto rows_of = [&](const Plan::Range& range, std::int64_t num_scanned) {
     return kernels::SamplingRows{indices + range.begin, range.count, num_scanned};

@@ -61,9 +61,21 @@ class CudaSampler {
   struct Flight;
   struct Plan;
   struct TokenUpload;
+  class UploadStream {
+   public:
+    UploadStream();
+    ~UploadStream();
+    UploadStream(const UploadStream&) = delete;
+    UploadStream& operator=(const UploadStream&) = delete;
+    cudaStream_t get() const { return stream_; }
+
+   private:
+    cudaStream_t stream_ = nullptr;
+  };
 
   Plan make_plan(std::span<const SamplingRow> rows, std::int64_t vocab_size) const;
-  kernels::SamplingRowParams make_params(const SamplingRow& row, std::int64_t vocab_size) const;
+  kernels::SamplingRowParams make_params(const SamplingRow& row, std::int64_t vocab_size,
+                                         std::int32_t max_listed_top_k) const;
   std::unique_ptr<Flight> take_flight(const Plan& plan);
   void queue_upload(const Plan& plan, Flight& flight);
   void queue_passes(const Plan& plan, const kernels::SamplingBatch& batch);
@@ -74,7 +86,7 @@ class CudaSampler {
   bool overlaps_launches_ = false;
   CudaBuffer memory_;
   kernels::SamplingWorkspace workspace_{};
-  std::unique_ptr<CudaBuffer> upload_;                       // a batch's parameters
+  UploadStream upload_stream_;
   std::vector<std::unique_ptr<CudaBuffer>> penalty_states_;  // by slot
   std::vector<std::unique_ptr<TokenUpload>> token_uploads_;
   std::deque<std::unique_ptr<Flight>> flights_;  // queued and not collected, oldest first
