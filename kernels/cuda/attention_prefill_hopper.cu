@@ -19,8 +19,8 @@ constexpr int kGroupThreads = 128;
 constexpr int kGroupRows = 64;
 constexpr int kGroups = kPrefillRows / kGroupRows;  // that multiply
 constexpr int kThreads = (kGroups + 1) * kGroupThreads;
-constexpr int kCopyRegisters = 56;
-constexpr int kMultiplyRegisters = 224;
+[[maybe_unused]] constexpr int kCopyRegisters = 56;
+[[maybe_unused]] constexpr int kMultiplyRegisters = 224;
 
 template <int kD>
 struct Layout {
