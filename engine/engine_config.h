@@ -47,7 +47,7 @@ struct EngineConfig {
   KvLayout kv_layout = KvLayout::kPaged;
   bool enable_prefix_caching = true;
   bool enable_chunked_prefill = true;
-  std::int32_t max_num_seqs = 0;            // 0: 256; CPU 64
+  std::int32_t max_num_seqs = 0;            // 0: 1024; CPU 64
   std::int32_t max_num_batched_tokens = 0;  // 0: 8192; CPU 512
   std::int32_t steps_ahead = -1;            // -1: 1 where the device works by itself, CPU 0
   bool cuda_graphs = true;                  // replay decode steps as CUDA graphs (CUDA only)

@@ -280,6 +280,7 @@ void LlmEngine::finish_oldest_step() {
   in_flight_.pop_front();
   std::vector<SequenceOutput> outputs = parts_.runner->collect();
   const double now_s = now();
+  stats_.num_padding_tokens += parts_.backend->last_step_timing().num_padding_rows;
   if (step_log_ != nullptr) record_collected(now_s);
   parts_.scheduler->retire(batch);
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
@@ -301,6 +302,7 @@ void LlmEngine::record_collected(double now_s) {
   record.device_busy_s = timing.busy_seconds;
   record.device_idle_s = timing.idle_seconds;
   record.replayed_graph = timing.replayed_graph;
+  record.num_padding_tokens += timing.num_padding_rows;
 }
 
 void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output,

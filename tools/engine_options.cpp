@@ -115,7 +115,7 @@ void add_scheduling_options(CLI::App& command, EngineOptions& options) {
       ->group(group);
   command
       .add_option("--max-num-seqs", config.max_num_seqs,
-                  "Sequences that run at once (0: 256 on a GPU, 64 on a CPU)")
+                  "Sequences that run at once (0: 1024 on a GPU, 64 on a CPU)")
       ->group(group)
       ->capture_default_str();
   command

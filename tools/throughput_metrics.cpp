@@ -163,7 +163,7 @@ constexpr auto kMetrics = std::to_array<MetricDefinition>({
        return static_cast<double>(f.num_decode_rows) / static_cast<double>(f.num_decode_steps);
      }},
     {"scheduling", "padding_rows", "rows",
-     "rows computed for nobody: padding of prompts, and sequences that have ended",
+     "rows computed for nobody: padding of prompts and of CUDA graphs, and sequences that have ended",
      [](const RunFacts& f) -> Value {
        return static_cast<double>(f.run.stats.num_padding_tokens + f.run.stats.num_wasted_tokens);
      }},

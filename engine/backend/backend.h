@@ -159,7 +159,7 @@ class Backend {
   // Chooses one token from each row. logits [R, V] f32, rows.size() == R. Columns from `vocab_size`
   // on are padding: a model may have more rows than its tokenizer has tokens. The chosen token
   // becomes the row's slot's feedback token, and is counted in the slot's penalty state. Returns a
-  // ticket for collect().
+  // ticket for collect(). Without rows the ticket only tells when the step is done.
   virtual std::uint64_t sample(Tensor logits, std::span<const SamplingRow> rows,
                                std::int64_t vocab_size) = 0;
   // Waits until `ticket`'s tokens are there and returns them, one per row. Each ticket is collected

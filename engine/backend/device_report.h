@@ -33,6 +33,7 @@ struct StepTiming {
   double busy_seconds = 0;  // from the step's first work to its last
   double idle_seconds = 0;  // before it, since the end of the step before: nothing to do
   bool replayed_graph = false;
+  std::int32_t num_padding_rows = 0;  // added by the backend, to fill a graph
 };
 
 }  // namespace llmrun

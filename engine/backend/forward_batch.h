@@ -1,6 +1,7 @@
 // One step's inputs on the device: StepInputs after Backend::upload. Valid until the step is
-// collected. A backend may pad the batch (CUDA graphs): padding rows then follow the real ones,
-// store their keys and values to the reserved block, and have no row in logits_indices.
+// collected. A backend may pad the batch (CUDA graphs): padding sequences of one token then follow
+// the real ones and store their keys and values to the reserved block; their rows of logits follow
+// the real rows, and nobody looks at them.
 #pragma once
 
 #include <cstdint>

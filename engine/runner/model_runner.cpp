@@ -74,6 +74,9 @@ void ModelRunner::submit(const ScheduledBatch& batch, std::span<const SamplingPl
             .subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
     step.tickets.push_back(backend_.sample(logits, rows, options_.vocab_size));
   }
+  if (num_rows == 0) {
+    step.tickets.push_back(backend_.sample(logits_.tensor.rows(0), {}, options_.vocab_size));
+  }
   in_flight_.push_back(std::move(step));
 }
 

@@ -75,7 +75,7 @@ class ModelRunner {
   struct StepInFlight {
     std::int32_t num_sequences = 0;
     std::vector<LogitsRow> rows;
-    std::vector<std::uint64_t> tickets;  // one per slice of rows
+    std::vector<std::uint64_t> tickets;  // one per slice of rows, at least one
   };
 
   void build_inputs(const ScheduledBatch& batch, std::span<const SamplingPlan> plans);

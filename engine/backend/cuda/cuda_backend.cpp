@@ -31,6 +31,9 @@ namespace {
 using kernels::check_cuda;
 using kernels::CudaLinearEpilogue;
 
+// Marks tickets of steps without rows; the others are the sampler's.
+constexpr std::uint64_t kNoRows = std::uint64_t{1} << 63;
+
 // What CUDA itself takes for recorded graphs and loaded kernels.
 constexpr std::size_t kDriverBytes = std::size_t{384} << 20;
 
@@ -220,6 +223,7 @@ class CudaBackend final : public Backend {
   bool is_graph_step_ = false;
   std::map<std::int32_t, CudaGraph> graphs_;  // by number of sequences
   StepClock clock_;
+  std::uint64_t num_steps_without_rows_ = 0;
 };
 
 // --- one step -----------------------------------------------------------------------------------
@@ -244,7 +248,6 @@ std::size_t CudaBackend::step_bytes(const StepLimits& limits) const {
 }
 
 ForwardBatch CudaBackend::upload(const StepInputs& inputs) {
-  clock_.begin_step(stream_.get());
   const std::int32_t num_sequences = inputs.num_sequences();
   const bool is_decode =
       inputs.num_tokens() == num_sequences && std::ssize(inputs.logits_indices) == num_sequences;
@@ -253,6 +256,7 @@ ForwardBatch CudaBackend::upload(const StepInputs& inputs) {
           ? graph_size_for(num_sequences, step().staging.max_num_sequences())
           : std::nullopt;
   is_graph_step_ = graph_size.has_value();
+  clock_.begin_step(stream_.get(), is_graph_step_ ? *graph_size - num_sequences : 0);
   const StepInputs* step_inputs = &inputs;
   if (is_graph_step_ && *graph_size != num_sequences) {
     padded_ = inputs;
@@ -285,14 +289,16 @@ std::uint64_t CudaBackend::sample(Tensor logits, std::span<const SamplingRow> ro
   LLMRUN_CHECK(logits.rank() == 2 && vocab_size > 0 && vocab_size <= logits.dim(1));
   check_tensor(logits, DType::kF32, {static_cast<std::int64_t>(rows.size()), logits.dim(1)});
   const std::uint64_t ticket =
-      step().sampler.sample(logits.as<float>(), logits.dim(1), vocab_size, rows);
+      rows.empty() ? kNoRows | ++num_steps_without_rows_
+                   : step().sampler.sample(logits.as<float>(), logits.dim(1), vocab_size, rows);
   clock_.end_step(stream_.get());
   clock_.set_ticket(ticket);
   return ticket;
 }
 
 std::vector<SampledToken> CudaBackend::collect(std::uint64_t ticket) {
-  std::vector<SampledToken> tokens = step().sampler.collect(ticket);
+  std::vector<SampledToken> tokens;
+  if ((ticket & kNoRows) == 0) tokens = step().sampler.collect(ticket);
   clock_.collect(ticket);
   return tokens;
 }

@@ -16,11 +16,12 @@ double seconds_between(const CudaEvent& begin, const CudaEvent& end) {
 
 }  // namespace
 
-void StepClock::begin_step(cudaStream_t stream) {
+void StepClock::begin_step(cudaStream_t stream, std::int32_t num_padding_rows) {
   ++num_steps_;
   Step& step = current();
   step.ticket = 0;
   step.replayed_graph = false;
+  step.num_padding_rows = num_padding_rows;
   step.begin.record(stream);
   step.end.record(stream);
 }
@@ -35,6 +36,7 @@ void StepClock::collect(std::uint64_t ticket) {
     last_.busy_seconds = seconds_between(step.begin, step.end);
     last_.idle_seconds = i == 0 ? 0.0 : std::max(0.0, seconds_between(at(i - 1).end, step.begin));
     last_.replayed_graph = step.replayed_graph;
+    last_.num_padding_rows = step.num_padding_rows;
     return;
   }
 }

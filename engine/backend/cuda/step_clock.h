@@ -14,7 +14,8 @@ namespace llmrun {
 
 class StepClock {
  public:
-  void begin_step(cudaStream_t stream);
+  // `num_padding_rows`: for the report.
+  void begin_step(cudaStream_t stream, std::int32_t num_padding_rows);
   void mark_replayed() { current().replayed_graph = true; }
   // May be called again: the last call counts.
   void end_step(cudaStream_t stream) { current().end.record(stream); }
@@ -30,6 +31,7 @@ class StepClock {
     CudaEvent end{true};
     std::uint64_t ticket = 0;  // 0: none
     bool replayed_graph = false;
+    std::int32_t num_padding_rows = 0;
   };
   static constexpr std::size_t kNumSteps = 8;  // more than are ever in flight
 
