@@ -19,6 +19,7 @@
 #include "engine/backend/cuda/cuda_weights.h"
 #include "engine/backend/cuda/graph_sizes.h"
 #include "engine/backend/cuda/nvml.h"
+#include "engine/backend/cuda/nvtx_range.h"
 #include "engine/backend/cuda/step_clock.h"
 #include "engine/backend/cuda/step_staging.h"
 #include "engine/core/error.h"
@@ -248,19 +249,20 @@ std::size_t CudaBackend::step_bytes(const StepLimits& limits) const {
 }
 
 ForwardBatch CudaBackend::upload(const StepInputs& inputs) {
+  const NvtxRange range("upload");
   const std::int32_t num_sequences = inputs.num_sequences();
   const bool is_decode =
       inputs.num_tokens() == num_sequences && std::ssize(inputs.logits_indices) == num_sequences;
-  const std::optional<std::int32_t> graph_size =
+  const std::int32_t graph_size =
       options_.graphs && is_decode
-          ? graph_size_for(num_sequences, step().staging.max_num_sequences())
-          : std::nullopt;
-  is_graph_step_ = graph_size.has_value();
-  clock_.begin_step(stream_.get(), is_graph_step_ ? *graph_size - num_sequences : 0);
+          ? graph_size_for(num_sequences, step().staging.max_num_sequences()).value_or(0)
+          : 0;
+  is_graph_step_ = graph_size > 0;
+  clock_.begin_step(stream_.get(), is_graph_step_ ? graph_size - num_sequences : 0);
   const StepInputs* step_inputs = &inputs;
-  if (is_graph_step_ && *graph_size != num_sequences) {
+  if (graph_size > num_sequences) {
     padded_ = inputs;
-    pad_step_inputs(padded_, *graph_size);
+    pad_step_inputs(padded_, graph_size);
     step_inputs = &padded_;
   }
   const std::span<const std::int32_t> plan = step().attention.plan(*step_inputs);
@@ -268,6 +270,7 @@ ForwardBatch CudaBackend::upload(const StepInputs& inputs) {
 }
 
 void CudaBackend::execute(const ForwardBatch& batch, const std::function<void()>& work) {
+  const NvtxRange range("execute");
   if (!is_graph_step_) {
     work();
   } else {
@@ -286,6 +289,7 @@ void CudaBackend::execute(const ForwardBatch& batch, const std::function<void()>
 
 std::uint64_t CudaBackend::sample(Tensor logits, std::span<const SamplingRow> rows,
                                   std::int64_t vocab_size) {
+  const NvtxRange range("sample");
   LLMRUN_CHECK(logits.rank() == 2 && vocab_size > 0 && vocab_size <= logits.dim(1));
   check_tensor(logits, DType::kF32, {static_cast<std::int64_t>(rows.size()), logits.dim(1)});
   const std::uint64_t ticket =
@@ -297,6 +301,7 @@ std::uint64_t CudaBackend::sample(Tensor logits, std::span<const SamplingRow> ro
 }
 
 std::vector<SampledToken> CudaBackend::collect(std::uint64_t ticket) {
+  const NvtxRange range("collect");
   std::vector<SampledToken> tokens;
   if ((ticket & kNoRows) == 0) tokens = step().sampler.collect(ticket);
   clock_.collect(ticket);
