@@ -1,7 +1,7 @@
 #include "engine/backend/cuda/cuda_linear.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "engine/backend/cuda/cuda_graph.h"
 #include "engine/core/error.h"
@@ -18,6 +18,9 @@ using kernels::CudaLinearEpilogue;
 // Longer steps compute gate and up in slices of so many tokens, to bound the scratch memory.
 constexpr std::int64_t kGateUpTokens = 4096;
 
+// The most tokens that products are measured with; longer steps run like these.
+constexpr std::int64_t kTunedTokens = 8192;
+
 // A model of fewer bytes gains nothing from measurements that take longer than its work.
 constexpr std::size_t kSmallestTunedModel = std::size_t{256} << 20;
 
@@ -32,6 +35,13 @@ kernels::SkinnyLinear skinny_args(const GemmCall& call, CudaLinearEpilogue epilo
           .dtype = call.shape.dtype,
           .out_dtype = call.shape.out_dtype,
           .epilogue = epilogue};
+}
+
+std::size_t free_device_bytes() {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  check_cuda(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+  return free_bytes;
 }
 
 std::byte* offset(const void* base, std::int64_t num_elements, DType dtype) {
@@ -133,34 +143,41 @@ void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
                       std::int64_t max_logits_rows) {
   const std::filesystem::path path = GemmPlanner::default_path();
   planner_.load(path);
-  std::set<GemmShape> layer_shapes;
-  std::set<GemmShape> logits_shapes;
-  std::int64_t widest_out = 0;
-  std::int64_t widest_in = 0;
+  const std::int64_t logits_tokens = GemmPlanner::measured_size(max_logits_rows);
+  std::map<GemmShape, std::int64_t> largest;  // and the most tokens it is used with
+  std::size_t x_row_bytes = 0;
+  std::size_t out_row_bytes = 0;  // of layers
   for (const CudaLinearWeight* weight : weights_) {
     const bool makes_logits = weight->num_rows() == vocab_size;
-    (makes_logits ? logits_shapes : layer_shapes)
-        .insert(shape_of(*weight, makes_logits ? DType::kF32 : weight->dtype()));
-    widest_in = std::max(widest_in, weight->num_columns());
-    if (!makes_logits) widest_out = std::max(widest_out, weight->num_rows());
+    const std::int64_t layer_tokens = GemmPlanner::measured_size(
+        std::min(max_num_tokens, weight->is_gate_up() ? kGateUpTokens : kTunedTokens));
+    largest[shape_of(*weight, makes_logits ? DType::kF32 : weight->dtype())] =
+        makes_logits ? logits_tokens : layer_tokens;
+    const std::size_t element = dtype_bytes(weight->dtype());
+    x_row_bytes = std::max(x_row_bytes, static_cast<std::size_t>(weight->num_columns()) * element);
+    if (makes_logits) continue;
+    out_row_bytes = std::max(out_row_bytes, static_cast<std::size_t>(weight->num_rows()) * element);
   }
-  const std::int64_t max_layer_tokens = std::min<std::int64_t>(max_num_tokens, 8192);
-  const auto out_bytes = static_cast<std::size_t>(
-      std::max(max_layer_tokens * widest_out * 2, max_logits_rows * vocab_size * 4));
-  CudaBuffer x(static_cast<std::size_t>(std::max(max_layer_tokens, max_logits_rows) * widest_in) *
-               sizeof(float));
-  CudaBuffer out(out_bytes * 2);
-  kernels::fill_normal(launch_, x.data(), DType::kBf16,
-                       static_cast<std::int64_t>(x.num_bytes() / 2), 1.0F, 1);
-  const auto measure_one = [&](const GemmShape& shape, std::int64_t num_tokens,
-                               const GemmChoice& choice) {
-    return measure(shape, num_tokens, choice, out.data(), x.data());
+  // Operands of the largest products; of smaller ones when memory is short.
+  const auto logits_bytes = static_cast<std::size_t>(logits_tokens * vocab_size) * sizeof(float);
+  std::int64_t num_tokens =
+      std::max(GemmPlanner::measured_size(std::min(max_num_tokens, kTunedTokens)), logits_tokens);
+  const auto scratch_bytes = [&] {
+    return static_cast<std::size_t>(num_tokens) * (x_row_bytes + out_row_bytes) + logits_bytes;
   };
+  while (num_tokens > 1 && scratch_bytes() > free_device_bytes() / 2) num_tokens /= 2;
+  if (scratch_bytes() > free_device_bytes() / 2) return;
+  CudaBuffer x(static_cast<std::size_t>(num_tokens) * x_row_bytes);
+  CudaBuffer out(std::max(static_cast<std::size_t>(num_tokens) * out_row_bytes, logits_bytes));
+  const DType dtype = weights_.front()->dtype();
+  kernels::fill_normal(launch_, x.data(), dtype,
+                       static_cast<std::int64_t>(x.num_bytes() / dtype_bytes(dtype)), 1.0F, 1);
   int num_measured = 0;
-  for (const auto& [shapes, tokens] :
-       {std::pair{&layer_shapes, max_layer_tokens}, std::pair{&logits_shapes, max_logits_rows}}) {
-    const std::vector<GemmShape> list(shapes->begin(), shapes->end());
-    num_measured += planner_.tune(list, tokens, measure_one);
+  for (const auto& [shape, max_tokens] : largest) {
+    num_measured += planner_.tune(shape, std::min(max_tokens, num_tokens),
+                                  [&](std::int64_t tokens, const GemmChoice& choice) {
+                                    return measure(shape, tokens, choice, out.data(), x.data());
+                                  });
   }
   if (num_measured > 0) planner_.save(path);
 }
@@ -179,7 +196,6 @@ double CudaLinear::measure(const GemmShape& shape, std::int64_t num_tokens,
   call.weight = weights.front()->data();
   call.bias = weights.front()->bias();
   if (choice.streams_weights && !can_stream(call, epilogue)) return -1;
-  if (shape.is_gate_up && num_tokens > kGateUpTokens) return -1;
   const std::size_t num_calls = num_tokens <= 512 ? std::max<std::size_t>(weights.size(), 4) : 4;
   CudaEvent begin(true);
   CudaEvent end(true);

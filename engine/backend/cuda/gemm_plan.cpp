@@ -30,11 +30,6 @@ int num_candidates(std::int64_t num_tokens) {
   return num_tokens <= 512 ? 16 : 8;
 }
 
-std::int64_t measured_size(std::int64_t num_tokens) {
-  const auto* found = std::lower_bound(kMeasuredTokens.begin(), kMeasuredTokens.end(), num_tokens);
-  return found == kMeasuredTokens.end() ? kMeasuredTokens.back() : *found;
-}
-
 nlohmann::json to_json(const GemmChoice& choice) {
   if (choice.streams_weights) return "stream";
   nlohmann::json words = nlohmann::json::array();
@@ -147,28 +142,29 @@ GemmChoice GemmPlanner::decide(const GemmShape& shape, std::int64_t num_tokens,
   return {.streams_weights = false, .algo = algos.front()};
 }
 
-int GemmPlanner::tune(std::span<const GemmShape> shapes, std::int64_t max_num_tokens,
-                      const Measure& measure) {
+std::int64_t GemmPlanner::measured_size(std::int64_t num_tokens) {
+  const auto* found = std::lower_bound(kMeasuredTokens.begin(), kMeasuredTokens.end(), num_tokens);
+  return found == kMeasuredTokens.end() ? kMeasuredTokens.back() : *found;
+}
+
+int GemmPlanner::tune(const GemmShape& shape, std::int64_t max_num_tokens, const Measure& measure) {
   int num_measured = 0;
-  const std::int64_t largest = measured_size(max_num_tokens);
-  for (const GemmShape& shape : shapes) {
-    for (const std::int64_t num_tokens : kMeasuredTokens) {
-      if (num_tokens > largest) break;
-      if (measured_.contains({shape, num_tokens})) continue;
-      std::vector<GemmChoice> candidates = {{.streams_weights = true, .algo = {}}};
-      for (const cublasLtMatmulAlgo_t& algo :
-           gemm_.guesses(shape, num_tokens, num_candidates(num_tokens), false)) {
-        candidates.push_back({.streams_weights = false, .algo = algo});
-      }
-      double best = std::numeric_limits<double>::infinity();
-      for (const GemmChoice& candidate : candidates) {
-        const double seconds = measure(shape, num_tokens, candidate);
-        if (seconds < 0 || seconds >= best) continue;
-        best = seconds;
-        measured_[{shape, num_tokens}] = candidate;
-      }
-      ++num_measured;
+  for (const std::int64_t num_tokens : kMeasuredTokens) {
+    if (num_tokens > max_num_tokens) break;
+    if (measured_.contains({shape, num_tokens})) continue;
+    std::vector<GemmChoice> candidates = {{.streams_weights = true, .algo = {}}};
+    for (const cublasLtMatmulAlgo_t& algo :
+         gemm_.guesses(shape, num_tokens, num_candidates(num_tokens), false)) {
+      candidates.push_back({.streams_weights = false, .algo = algo});
     }
+    double best = std::numeric_limits<double>::infinity();
+    for (const GemmChoice& candidate : candidates) {
+      const double seconds = measure(num_tokens, candidate);
+      if (seconds < 0 || seconds >= best) continue;
+      best = seconds;
+      measured_[{shape, num_tokens}] = candidate;
+    }
+    ++num_measured;
   }
   chosen_.clear();
   return num_measured;

@@ -89,12 +89,15 @@ class GemmPlanner {
   // The way for this product. `can_stream`: the weight-streaming kernel takes it.
   const GemmChoice& choose(const GemmShape& shape, std::int64_t num_tokens, bool can_stream);
 
-  // Measures what is not known yet for `shapes` at sizes up to `max_num_tokens`. measure(shape, M,
-  // choice) gives seconds per product with cold caches, or a negative number when it cannot run.
-  // Returns how many (shape, M) were measured.
-  using Measure =
-      std::function<double(const GemmShape& shape, std::int64_t num_tokens, const GemmChoice&)>;
-  int tune(std::span<const GemmShape> shapes, std::int64_t max_num_tokens, const Measure& measure);
+  // The size that products of `num_tokens` run like: the next measured one that is not smaller,
+  // else the largest.
+  static std::int64_t measured_size(std::int64_t num_tokens);
+
+  // Measures what is not known yet of a shape at sizes of up to `max_num_tokens`.
+  // measure(M, choice) gives seconds per product with cold caches, or a negative number when it
+  // cannot run. Returns how many sizes were measured.
+  using Measure = std::function<double(std::int64_t num_tokens, const GemmChoice&)>;
+  int tune(const GemmShape& shape, std::int64_t max_num_tokens, const Measure& measure);
 
   // The file of earlier measurements. A file that cannot be read is ignored, one that cannot be
   // written is no error: it only costs time.
