@@ -271,6 +271,9 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
   add_engine_options(command, options.engine);
   command.get_option("--backend")
       ->description("Backends to run in turn, separated by commas: paged, naive");
+  command.get_option("--max-num-seqs")
+      ->description(
+          "Sequences that run at once (0: all requests, with continuous batching at most 1024)");
   command.get_option("--seed")->description(
       "Seed of the workload, of sampling and of random weights");
   command.get_option("--enable-prefix-caching")
@@ -312,13 +315,15 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
 }
 
 int run_throughput(const ThroughputOptions& options, const std::string& command_line) {
+  if (!options.output_json.empty()) require_writable(options.output_json);
+  if (!options.trace.empty()) require_writable(options.trace);
   ThroughputCommand command(options, command_line);
   const ThroughputReport& report = command.run();
+  std::cout << render(report, options.output) << std::flush;
   if (!options.output_json.empty()) {
     write_text_file(options.output_json, dump_json(render_json(report), 4) + "\n");
   }
   if (!options.trace.empty()) command.trace().write(options.trace);
-  std::cout << render(report, options.output);
   return report.is_valid() ? 0 : 1;
 }
 

@@ -65,7 +65,9 @@ std::vector<ThroughputCase> ablation_cases(const EngineOptions& options,
   config.cuda_graphs = paged.cuda_graphs;
   config.steps_ahead = paged.steps_ahead;
   config.enable_prefix_caching = paged.enable_prefix_caching;
-  add("L4", "CUDA graphs, planned one step ahead");
+  add("L4", resolved_device(options.config) == "cuda"
+                ? "CUDA graphs, planned one step ahead"
+                : "nothing more on a CPU, which has no graphs and plans no step ahead");
   return cases;
 }
 

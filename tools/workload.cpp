@@ -36,10 +36,11 @@ void check(const WorkloadOptions& options) {
 // Made-up requests must fit; files are filtered.
 void check_fit(const Workload& workload, const WorkloadModel& model) {
   if (workload.longest() <= model.max_model_len) return;
-  throw Error(ErrorKind::kUsage,
-              fmt::format("a request needs {} tokens, prompt and output together; this model takes "
-                          "{}. Lower --input-len or --output-len, or raise --max-model-len",
-                          workload.longest(), model.max_model_len));
+  throw Error(
+      ErrorKind::kUsage,
+      fmt::format("a request needs {} tokens, prompt and output together; this model takes "
+                  "{}. Lower the lengths, or take a longer --max-model-len or a model made for it",
+                  workload.longest(), model.max_model_len));
 }
 
 }  // namespace

@@ -31,14 +31,15 @@ std::string file_sha256(const std::string& path) {
   return to_hex(hash.finish());
 }
 
-void leave_out(Workload& workload, const std::string& reason) {
+// Counts a row by its reason; of the first one, `example` is told too.
+void leave_out(Workload& workload, const std::string& reason, const std::string& example = "") {
   for (auto& [name, count] : workload.num_left_out) {
-    if (name == reason) {
+    if (name.starts_with(reason)) {
       ++count;
       return;
     }
   }
-  workload.num_left_out.emplace_back(reason, 1);
+  workload.num_left_out.emplace_back(reason + example, 1);
 }
 
 const Tokenizer& require_tokenizer(const WorkloadModel& model, const std::string& dataset) {
@@ -138,20 +139,21 @@ void append_custom(const WorkloadOptions& options, const WorkloadModel& model, W
   constexpr std::int32_t kDefaultOutputLen = 128;
   workload.path = options.path;
   workload.description =
-      fmt::format("JSON lines; output tokens: the line's max_tokens, else {}",
-                  options.output_len > 0 ? options.output_len : kDefaultOutputLen);
+      options.output_len > 0
+          ? fmt::format("JSON lines; output tokens: {}", options.output_len)
+          : fmt::format("JSON lines; output tokens: the line's max_tokens, else {}",
+                        kDefaultOutputLen);
   ReaderOptions reader_options;
   reader_options.format = InputFormat::kJsonl;
   reader_options.rows.rules.limits.vocab_size = model.vocab_size;
-  reader_options.rows.rules.defaults.max_tokens =
-      options.output_len > 0 ? options.output_len : kDefaultOutputLen;
+  reader_options.rows.rules.defaults.max_tokens = kDefaultOutputLen;
   RequestReader reader(options.path, reader_options);
   while (std::ssize(workload.requests) < options.num_prompts) {
     std::optional<InputItem> item = reader.next();
     if (!item) break;
     if (item->error) {
-      leave_out(workload, "that cannot be read (the first: line " + std::to_string(item->line) +
-                              ": " + item->error->message + ")");
+      leave_out(workload, "that cannot be read",
+                fmt::format(" (the first: line {}: {})", item->line, item->error->message));
       continue;
     }
     if (item->kind == PromptKind::kMessages) {
@@ -162,7 +164,8 @@ void append_custom(const WorkloadOptions& options, const WorkloadModel& model, W
         item->kind == PromptKind::kTokenIds
             ? std::move(item->prompt_token_ids)
             : require_tokenizer(model, options.dataset).encode(item->prompt, true);
-    const std::int32_t output_len = *item->sampling.max_tokens;
+    const std::int32_t output_len =
+        options.output_len > 0 ? options.output_len : *item->sampling.max_tokens;
     if (std::ssize(ids) + output_len > model.max_model_len) {
       leave_out(workload, "longer than --max-model-len");
     } else {

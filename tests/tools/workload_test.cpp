@@ -8,6 +8,7 @@
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
 #include "tests/support/temporary_folder.h"
+#include "tools/throughput_trace.h"
 #include "tools/workload_sources.h"
 
 namespace llmrun {
@@ -183,16 +184,29 @@ TEST_CASE("custom JSON lines: text, ids, max_tokens of a line") {
                                  "{\"prompt\": \"What is 2 + 3?\"}\n"
                                  "{\"prompt_token_ids\": [5, 6, 7], \"max_tokens\": 9}\n"
                                  "{\"max_tokens\": 9}\n"
+                                 "{\"prompt\": 5}\n"
                                  "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
   WorkloadOptions options = options_of("custom", 10);
   options.path = path;
-  options.output_len = 40;
   const Workload workload = make_workload(options, 0, demo.model);
   REQUIRE(workload.requests.size() == 2);
-  CHECK(workload.requests[0].output_len == 40);
+  CHECK(workload.requests[0].output_len == 128);
   CHECK(workload.requests[1].output_len == 9);
   CHECK(workload.requests[1].prompt_token_ids == std::vector<TokenId>{5, 6, 7});
-  CHECK(workload.num_left_out.size() == 2);
+  REQUIRE(workload.num_left_out.size() == 2);
+  CHECK(workload.num_left_out[0].first.starts_with("that cannot be read (the first: line 3: "));
+  CHECK(workload.num_left_out[0].second == 2);
+
+  options.output_len = 40;
+  for (const auto& request : make_workload(options, 0, demo.model).requests) {
+    CHECK(request.output_len == 40);
+  }
+}
+
+TEST_CASE("a report's place is tried before the run") {
+  const TemporaryFolder folder;
+  require_writable((folder.path() / "report.json").string());
+  CHECK_THROWS_AS(require_writable((folder.path() / "none" / "report.json").string()), Error);
 }
 
 TEST_CASE("datasets and their files belong together") {
