@@ -18,14 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr std::uint64_t kMaxIndexBytes = 64 << 20;
 constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
 constexpr std::uint64_t kSampleBytes = 64;  // of each tensor, for the fingerprint
 
-bool is_shard_name(const std::string& name) {
-  return name.size() > 12 && name.ends_with(".safetensors") && name.front() != '.' &&
+bool is_shard_name(const std::string& name, std::string_view suffix) {
+  return name.size() > suffix.size() && name.ends_with(suffix) && name.front() != '.' &&
          name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
@@ -63,45 +61,81 @@ HostTensor::HostTensor(DType dtype, std::initializer_list<std::int64_t> shape)
   tensor_ = Tensor(bytes_.get(), dtype, shape);
 }
 
+Checkpoint::WeightFile::WeightFile(fs::path path, bool is_safetensors)
+    : file_(is_safetensors ? decltype(file_)(SafetensorsFile(std::move(path)))
+                           : decltype(file_)(PytorchFile(std::move(path)))) {}
+
+const fs::path& Checkpoint::WeightFile::path() const {
+  return std::visit([](const auto& file) -> const fs::path& { return file.path(); }, file_);
+}
+
+const std::vector<SafetensorsTensor>& Checkpoint::WeightFile::tensors() const {
+  return std::visit(
+      [](const auto& file) -> const std::vector<SafetensorsTensor>& { return file.tensors(); },
+      file_);
+}
+
+void Checkpoint::WeightFile::read(const SafetensorsTensor& tensor, std::uint64_t begin,
+                                  std::span<std::byte> out) const {
+  std::visit([&](const auto& file) { file.read(tensor, begin, out); }, file_);
+}
+
+struct Checkpoint::Format {
+  bool is_safetensors;
+  const char* single_file;
+  const char* index_file;
+  const char* suffix;  // of the files that an index names
+};
+
+// In order of preference.
+const Checkpoint::Format Checkpoint::kFormats[] = {
+    {.is_safetensors = true,
+     .single_file = "model.safetensors",
+     .index_file = "model.safetensors.index.json",
+     .suffix = ".safetensors"},
+    {.is_safetensors = false,
+     .single_file = "pytorch_model.bin",
+     .index_file = "pytorch_model.bin.index.json",
+     .suffix = ".bin"},
+};
+
 Checkpoint::Checkpoint(const fs::path& folder, Options options)
     : folder_(folder), options_(options) {
-  // One file comes first, as in transformers.
-  const fs::path path = model_file(folder_, kSingleFile, options_.allow_symlinks);
-  const fs::path index_path = model_file(folder_, kIndexFile, options_.allow_symlinks);
-  if (!path.empty()) {
-    open_single_file(path);
-  } else if (!index_path.empty()) {
-    open_index(index_path);
-  } else {
-    fail_no_weights();
+  for (const Format& format : kFormats) {
+    if (files_.empty()) open(format);
   }
+  if (files_.empty()) fail_no_weights();
   for (const auto& [name, entry] : entries_) num_bytes_ += tensor_of(entry).num_bytes;
 }
 
-void Checkpoint::fail_no_weights() const {
-  std::error_code ignored;
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (!fs::exists(folder_ / name, ignored)) continue;
-    throw Error(ErrorKind::kModel,
-                fmt::format("{}: {} is a pickle file, which is not read because it can run code; "
-                            "convert it to {} (save_pretrained() of transformers writes it), or "
-                            "download a revision of the model that has one",
-                            folder_.string(), name, kSingleFile));
-  }
-  throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected {} or {}", folder_.string(),
-                                             kSingleFile, kIndexFile));
+// Opens the files of one format, if there are any.
+void Checkpoint::open(const Format& format) {
+  // One file comes first, as in transformers.
+  const fs::path path = model_file(folder_, format.single_file, options_.allow_symlinks);
+  if (!path.empty()) return open_single_file(format, path);
+  const fs::path index_path = model_file(folder_, format.index_file, options_.allow_symlinks);
+  if (!index_path.empty()) open_index(format, index_path);
 }
 
-void Checkpoint::open_single_file(const fs::path& path) {
-  files_.emplace_back(path);
+void Checkpoint::fail_no_weights() const {
+  std::vector<std::string> names;
+  for (const Format& format : kFormats) {
+    names.insert(names.end(), {format.single_file, format.index_file});
+  }
+  throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected one of {}", folder_.string(),
+                                             fmt::join(names, ", ")));
+}
+
+void Checkpoint::open_single_file(const Format& format, const fs::path& path) {
+  files_.emplace_back(path, format.is_safetensors);
   const auto& tensors = files_.back().tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     entries_[tensors[i].name] = {.file = 0, .index = i, .was_used = false};
   }
 }
 
-void Checkpoint::open_index(const fs::path& index_path) {
-  const std::string place = (folder_ / kIndexFile).string();
+void Checkpoint::open_index(const Format& format, const fs::path& index_path) {
+  const std::string place = (folder_ / format.index_file).string();
   const nlohmann::json json =
       parse_json(read_file(index_path, kMaxIndexBytes, ErrorKind::kModel), place);
   const JsonObject index(json, place);
@@ -110,9 +144,9 @@ void Checkpoint::open_index(const fs::path& index_path) {
   std::map<std::string, std::size_t> file_of_shard;
   for (const auto& [name, value] : weight_map.json().items()) {
     const std::string& shard = weight_map.get_string(name);
-    if (!is_shard_name(shard)) {
-      weight_map.fail(name, fmt::format("{}: expected the plain name of a .safetensors file",
-                                        describe_json(value)));
+    if (!is_shard_name(shard, format.suffix)) {
+      weight_map.fail(name, fmt::format("{}: expected the plain name of a {} file",
+                                        describe_json(value), format.suffix));
     }
     file_of_shard.emplace(shard, 0);
   }
@@ -136,7 +170,7 @@ void Checkpoint::open_index(const fs::path& index_path) {
   std::map<std::string, Entry> found;
   std::set<std::string> extra;
   for (const auto& [shard, file] : file_of_shard) {
-    files_.emplace_back(paths[file]);
+    files_.emplace_back(paths[file], format.is_safetensors);
     const auto& tensors = files_.back().tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const auto mapped = weight_map.json().find(tensors[i].name);
@@ -205,7 +239,7 @@ HostTensor Checkpoint::require(const std::string& name, std::initializer_list<st
                                                folder_.string(), name, fmt::join(shape, ", ")));
   }
   it->second.was_used = true;
-  const SafetensorsFile& file = files_[it->second.file];
+  const WeightFile& file = files_[it->second.file];
   const SafetensorsTensor& tensor = tensor_of(it->second);
   const auto fail = [&](const std::string& what) {
     throw Error(ErrorKind::kModel, fmt::format("{}: tensor {} at offset {}: {}",

@@ -1,7 +1,8 @@
 // Checkpoint: the weights of a model folder, by name, whether they lie in one file or many.
 //
-// Reads model.safetensors, else model.safetensors.index.json and the files it names. Everything is
-// checked when the checkpoint is opened, before gigabytes are read. Errors are Error(kModel).
+// Reads model.safetensors, else model.safetensors.index.json and the files it names, else
+// pytorch_model.bin, else pytorch_model.bin.index.json and its files. Everything is checked when
+// the checkpoint is opened, before gigabytes are read. Errors are Error(kModel).
 #pragma once
 
 #include <cstddef>
@@ -11,11 +12,14 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "engine/core/json.h"
 #include "engine/core/tensor.h"
+#include "engine/weights/pytorch_file.h"
 #include "engine/weights/safetensors.h"
 
 namespace llmrun {
@@ -78,9 +82,25 @@ class Checkpoint {
     bool was_used = false;
   };
 
-  void open_index(const std::filesystem::path& index_path);
+  // Either kind of file.
+  class WeightFile {
+   public:
+    WeightFile(std::filesystem::path path, bool is_safetensors);
+
+    const std::filesystem::path& path() const;
+    const std::vector<SafetensorsTensor>& tensors() const;
+    void read(const SafetensorsTensor& tensor, std::uint64_t begin, std::span<std::byte> out) const;
+
+   private:
+    std::variant<SafetensorsFile, PytorchFile> file_;
+  };
+  struct Format;  // names of the files
+  static const Format kFormats[];
+
+  void open(const Format& format);
+  void open_index(const Format& format, const std::filesystem::path& index_path);
   void check_total_size(const JsonObject& index, const std::string& place);
-  void open_single_file(const std::filesystem::path& path);
+  void open_single_file(const Format& format, const std::filesystem::path& path);
   const SafetensorsTensor& tensor_of(const Entry& entry) const {
     return files_[entry.file].tensors()[entry.index];
   }
@@ -88,7 +108,7 @@ class Checkpoint {
 
   std::filesystem::path folder_;
   Options options_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<WeightFile> files_;
   std::map<std::string, Entry> entries_;
   std::uint64_t num_bytes_ = 0;
   std::vector<std::string> notes_;
