@@ -21,7 +21,7 @@ namespace {
 
 // Logits are computed and sampled for so many rows at a time; more only costs memory.
 std::int32_t max_logits_rows(const EngineConfig& config, bool is_cuda) {
-  return is_cuda ? std::min(config.max_num_seqs, 1024) : 64;
+  return is_cuda ? std::clamp(config.max_num_seqs, 64, 1024) : 64;
 }
 
 // Whether the engine runs on a GPU. Throws Error(kUsage) when one is asked for and there is none.
@@ -131,6 +131,22 @@ MemoryPlan make_memory_plan(const EngineConfig& config, const StepLimits& limits
        .max_num_seqs = config.max_num_seqs});
 }
 
+// What the CUDA backend does not take, told before anything is loaded.
+void check_cuda_can_run(const ModelConfig& model, const EngineConfig& config, DType dtype) {
+  if (resolve_kv_cache_dtype(config, dtype) != dtype) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("--kv-cache-dtype {}: a GPU keeps the KV cache in the model's dtype, "
+                            "here {}; use auto",
+                            config.kv_cache_dtype, to_string(dtype)));
+  }
+  if (model.head_dim % 4 != 0 || model.intermediate_size % 8 != 0) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("the CUDA backend needs head_dim to be a multiple of 4 and "
+                            "intermediate_size of 8; this model has {} and {}; use --device cpu",
+                            model.head_dim, model.intermediate_size));
+  }
+}
+
 std::unique_ptr<Scheduler> make_scheduler(const EngineConfig& config, KvCacheManager& kv_cache) {
   if (config.scheduler == SchedulerKind::kStatic) {
     return std::make_unique<StaticScheduler>(
@@ -228,6 +244,7 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
        .activation_dtype = prepared.is_cuda ? std::nullopt : std::optional(DType::kF32),
        .max_tokens = config.max_num_batched_tokens,
        .max_logits_rows = config.max_num_batched_tokens});
+  if (prepared.is_cuda) check_cuda_can_run(prepared.model, config, footprint.dtype.dtype);
   prepared.backend = create_backend(config, prepared.is_cuda, footprint.dtype.dtype);
   description.device = prepared.backend->description();
   description.dtype = footprint.dtype.dtype;

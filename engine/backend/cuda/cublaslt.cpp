@@ -54,7 +54,6 @@ CublasLt open() {
   load(library, functions.matmul, "cublasLtMatmul");
   load(library, functions.algo_get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
   load(library, functions.algo_check, "cublasLtMatmulAlgoCheck");
-  load(library, functions.algo_config_get, "cublasLtMatmulAlgoConfigGetAttribute");
   load(library, functions.desc_init, "cublasLtMatmulDescInit_internal");
   load(library, functions.desc_set, "cublasLtMatmulDescSetAttribute");
   load(library, functions.layout_init, "cublasLtMatrixLayoutInit_internal");

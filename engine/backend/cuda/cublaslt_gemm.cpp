@@ -102,10 +102,11 @@ std::vector<cublasLtMatmulAlgo_t> CublasLtGemm::guesses(const GemmShape& shape,
   }
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(max_count));
   int count = 0;
-  check_cublas(library_.algo_get_heuristic(handle_, layouts.operation(), layouts.weight(),
-                                           layouts.x(), layouts.out(), layouts.out(), &preference,
-                                           max_count, results.data(), &count),
-               "cublasLtMatmulAlgoGetHeuristic");
+  const cublasStatus_t status = library_.algo_get_heuristic(
+      handle_, layouts.operation(), layouts.weight(), layouts.x(), layouts.out(), layouts.out(),
+      &preference, max_count, results.data(), &count);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
+  check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
   std::vector<cublasLtMatmulAlgo_t> algos;
   for (int i = 0; i < count; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = results[static_cast<std::size_t>(i)];

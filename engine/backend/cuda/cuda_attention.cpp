@@ -14,8 +14,22 @@ kernels::AttentionShape shape_of(const CudaAttention::Options& options) {
           .dtype = options.dtype};
 }
 
+// The tiled kernels' buffers for heads of more than 64 need the shared memory of an A100 or H100;
+// smaller devices of the same generations have less.
+bool fits_shared_memory(std::int32_t head_dim) {
+  constexpr int kSharedBytes = 160 * 1024;
+  int device = 0;
+  int bytes = 0;
+  kernels::check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  kernels::check_cuda(
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+      "cudaDeviceGetAttribute");
+  return head_dim <= 64 || bytes >= kSharedBytes;
+}
+
 bool is_tiled(const CudaAttention::Options& options) {
-  return !options.plain && kernels::has_tiled_attention(shape_of(options));
+  return !options.plain && kernels::has_tiled_attention(shape_of(options)) &&
+         fits_shared_memory(options.limits.kv_cache.head_dim);
 }
 
 AttentionPlanOptions plan_options(const CudaAttention::Options& options) {

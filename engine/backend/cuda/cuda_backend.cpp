@@ -38,6 +38,9 @@ constexpr std::uint64_t kNoRows = std::uint64_t{1} << 63;
 // What CUDA itself takes for recorded graphs and loaded kernels.
 constexpr std::size_t kDriverBytes = std::size_t{384} << 20;
 
+// Slots whose penalty state is planned for; it is allocated when a slot first needs it.
+constexpr std::int32_t kPlannedPenaltySlots = 256;
+
 void check_tensor(const Tensor& tensor, DType dtype, std::initializer_list<std::int64_t> shape) {
   LLMRUN_CHECK(tensor.dtype() == dtype);
   LLMRUN_CHECK(tensor.rank() == static_cast<int>(shape.size()));
@@ -245,7 +248,10 @@ std::size_t CudaBackend::step_bytes(const StepLimits& limits) const {
                                  .max_num_sequences = limits.max_num_sequences,
                                  .max_num_blocks = limits.max_num_blocks,
                                  .max_plan_words = CudaAttention::max_plan_words(attention)}) +
-         CudaSampler::num_bytes(sampler_options(limits)) + kDriverBytes;
+         CudaSampler::num_bytes(sampler_options(limits)) +
+         static_cast<std::size_t>(std::min(limits.max_num_slots, kPlannedPenaltySlots)) *
+             CudaSampler::penalty_bytes_per_slot(sampler_options(limits)) +
+         kDriverBytes;
 }
 
 ForwardBatch CudaBackend::upload(const StepInputs& inputs) {

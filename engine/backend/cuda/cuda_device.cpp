@@ -42,6 +42,10 @@ std::string cuda_unavailable_reason() {
     return "there is no NVIDIA GPU (or CUDA_VISIBLE_DEVICES hides it)";
   }
   if (status != cudaSuccess) return fmt::format("CUDA: {}", cudaGetErrorString(status));
+  if (const cudaError_t use = cudaSetDevice(kDevice); use != cudaSuccess) {
+    cudaGetLastError();
+    return fmt::format("the GPU cannot be used now: {}", cudaGetErrorString(use));
+  }
   try {
     if (compute_capability() < kLowestCapability) {
       return fmt::format("the GPU has compute capability {}.{}; 8.0 or later is needed",

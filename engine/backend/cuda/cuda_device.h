@@ -12,7 +12,8 @@ struct CudaDevice {
   std::int32_t num_multiprocessors = 0;
   std::int32_t compute_capability = 0;  // 90 for 9.0
   std::size_t l2_bytes = 0;
-  bool can_overlap_launches() const { return compute_capability >= 90; }
+  // Kernels wait for their predecessors only in code made for Hopper (kernels/cuda/launch.h).
+  bool can_overlap_launches() const { return compute_capability / 10 == 9; }
 };
 
 // Makes device 0 current. Throws Error(kDevice).

@@ -69,6 +69,7 @@ double measure_multiply(DType dtype, cudaStream_t stream) {
   while (size > 1024 && 4 * bytes_of() + CublasLtGemm::kWorkspaceBytes > free_device_bytes()) {
     size /= 2;
   }
+  if (4 * bytes_of() + CublasLtGemm::kWorkspaceBytes > free_device_bytes()) return 0;
   const CublasLtGemm gemm;
   CudaBuffer workspace(CublasLtGemm::kWorkspaceBytes);
   CudaBuffer x(bytes_of());

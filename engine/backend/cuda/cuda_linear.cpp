@@ -44,6 +44,11 @@ std::size_t free_device_bytes() {
   return free_bytes;
 }
 
+// Rows of the scratch memory for gate and up: as many as are measured, too.
+std::int64_t gate_up_tokens(std::int64_t max_num_tokens) {
+  return std::min(GemmPlanner::measured_size(max_num_tokens), kGateUpTokens);
+}
+
 std::byte* offset(const void* base, std::int64_t num_elements, DType dtype) {
   return static_cast<std::byte*>(const_cast<void*>(base)) +
          static_cast<std::size_t>(num_elements) * dtype_bytes(dtype);
@@ -59,27 +64,24 @@ CudaLinear::CudaLinear(kernels::Launch launch, const Options& options)
 
 void CudaLinear::note_weight(const CudaLinearWeight& weight) {
   weights_.push_back(&weight);
+  if (!weight.is_gate_up()) return;
+  gate_up_row_bytes_ = std::max(gate_up_row_bytes_, static_cast<std::size_t>(weight.num_rows()) *
+                                                        dtype_bytes(weight.dtype()));
 }
 
 std::size_t CudaLinear::num_bytes(std::int64_t max_num_tokens, std::int64_t intermediate_size,
                                   DType dtype) {
-  const std::int64_t tokens = std::min(max_num_tokens, kGateUpTokens);
   return CublasLtGemm::kWorkspaceBytes +
-         static_cast<std::size_t>(tokens * 2 * intermediate_size) * dtype_bytes(dtype);
+         static_cast<std::size_t>(gate_up_tokens(max_num_tokens) * 2 * intermediate_size) *
+             dtype_bytes(dtype);
 }
 
 void CudaLinear::prepare(std::int64_t max_num_tokens, std::int64_t vocab_size,
                          std::int64_t max_logits_rows) {
-  std::size_t gate_up_row_bytes = 0;
+  gate_up_ = std::make_unique<CudaBuffer>(static_cast<std::size_t>(gate_up_tokens(max_num_tokens)) *
+                                          gate_up_row_bytes_);
   std::size_t total_bytes = 0;
-  for (const CudaLinearWeight* weight : weights_) {
-    total_bytes += weight->num_bytes();
-    if (!weight->is_gate_up()) continue;
-    gate_up_row_bytes = std::max(gate_up_row_bytes, static_cast<std::size_t>(weight->num_rows()) *
-                                                        dtype_bytes(weight->dtype()));
-  }
-  const auto gate_up_tokens = static_cast<std::size_t>(std::min(max_num_tokens, kGateUpTokens));
-  gate_up_ = std::make_unique<CudaBuffer>(gate_up_tokens * gate_up_row_bytes);
+  for (const CudaLinearWeight* weight : weights_) total_bytes += weight->num_bytes();
   if (options_.tune && !options_.deterministic && total_bytes >= kSmallestTunedModel) {
     tune(max_num_tokens, vocab_size, max_logits_rows);
   }
@@ -149,8 +151,9 @@ void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
   std::size_t out_row_bytes = 0;  // of layers
   for (const CudaLinearWeight* weight : weights_) {
     const bool makes_logits = weight->num_rows() == vocab_size;
-    const std::int64_t layer_tokens = GemmPlanner::measured_size(
-        std::min(max_num_tokens, weight->is_gate_up() ? kGateUpTokens : kTunedTokens));
+    const std::int64_t layer_tokens =
+        weight->is_gate_up() ? gate_up_tokens(max_num_tokens)
+                             : GemmPlanner::measured_size(std::min(max_num_tokens, kTunedTokens));
     largest[shape_of(*weight, makes_logits ? DType::kF32 : weight->dtype())] =
         makes_logits ? logits_tokens : layer_tokens;
     const std::size_t element = dtype_bytes(weight->dtype());

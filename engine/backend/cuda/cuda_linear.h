@@ -58,6 +58,7 @@ class CudaLinear {
   CublasLtGemm gemm_;
   GemmPlanner planner_;
   CudaBuffer workspace_{CublasLtGemm::kWorkspaceBytes};
+  std::size_t gate_up_row_bytes_ = 0;    // of the largest gate and up
   std::unique_ptr<CudaBuffer> gate_up_;  // [kGateUpTokens, 2 I]
   std::vector<const CudaLinearWeight*> weights_;
 };

@@ -244,7 +244,7 @@ CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
   int major = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
              "cudaDeviceGetAttribute");
-  overlaps_launches_ = major >= 9;
+  overlaps_launches_ = major == 9;
   workspace_ = carve_workspace(memory_.data(), options).arrays;
   check_cuda(cudaMemsetAsync(memory_.data(), 0, memory_.num_bytes(), stream_), "cudaMemsetAsync");
   for (std::size_t i = 0; i < kNumFlights; ++i) {

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "engine/core/error.h"
 
@@ -164,7 +165,7 @@ int GemmPlanner::tune(const GemmShape& shape, std::int64_t max_num_tokens, const
       best = seconds;
       measured_[{shape, num_tokens}] = candidate;
     }
-    ++num_measured;
+    if (measured_.contains({shape, num_tokens})) ++num_measured;
   }
   chosen_.clear();
   return num_measured;
@@ -176,14 +177,16 @@ std::string GemmPlanner::library_key() const {
 }
 
 std::filesystem::path GemmPlanner::default_path() {
-  if (const char* folder = std::getenv("LLMRUN_CACHE")) {
-    return std::filesystem::path(folder) / "gemm.json";
+  const auto folder_in = [](const char* variable) {
+    const char* value = std::getenv(variable);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  if (const auto folder = folder_in("LLMRUN_CACHE"); !folder.empty()) return folder / "gemm.json";
+  if (const auto folder = folder_in("XDG_CACHE_HOME"); !folder.empty()) {
+    return folder / "llmrun" / "gemm.json";
   }
-  if (const char* folder = std::getenv("XDG_CACHE_HOME")) {
-    return std::filesystem::path(folder) / "llmrun" / "gemm.json";
-  }
-  if (const char* home = std::getenv("HOME")) {
-    return std::filesystem::path(home) / ".cache" / "llmrun" / "gemm.json";
+  if (const auto home = folder_in("HOME"); !home.empty()) {
+    return home / ".cache" / "llmrun" / "gemm.json";
   }
   return {};
 }
@@ -210,17 +213,21 @@ void GemmPlanner::load(const std::filesystem::path& path) {
 void GemmPlanner::save(const std::filesystem::path& path) const {
   if (path.empty()) return;
   nlohmann::json json = read_json(path);
-  if (!json.is_object()) json = nlohmann::json::object();
-  nlohmann::json& entries = json[library_key()];
+  const auto object = [](nlohmann::json& value) -> nlohmann::json& {
+    if (!value.is_object()) value = nlohmann::json::object();
+    return value;
+  };
+  nlohmann::json& entries = object(object(json)[library_key()]);
   for (const auto& [key, choice] : measured_) {
     const auto& [shape, num_tokens] = key;
-    nlohmann::json& entry = entries[shape.to_string()];
+    nlohmann::json& entry = object(entries[shape.to_string()]);
     entry["shape"] = to_json(shape);
-    entry["choices"][std::to_string(num_tokens)] = to_json(choice);
+    object(entry["choices"])[std::to_string(num_tokens)] = to_json(choice);
   }
   std::error_code ignored;
   std::filesystem::create_directories(path.parent_path(), ignored);
-  const std::filesystem::path temporary = path.string() + ".new";
+  // Of its own, since several processes may start at once.
+  const std::filesystem::path temporary = fmt::format("{}.{}.new", path.string(), getpid());
   std::ofstream file(temporary);
   file << json.dump(1) << '\n';
   file.close();

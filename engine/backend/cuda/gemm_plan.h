@@ -2,7 +2,8 @@
 // cuBLASLt's algorithms. Measured once on this device, kept in a file, else cuBLASLt's own guess.
 //
 // A product is out [M, N] = x [M, K] W [N, K]^T (+ bias), or out += that. Measured are M of a few
-// dozen sizes; any M runs the way of the next measured size that is not smaller.
+// dozen sizes; any M runs the way of the next measured size that is not smaller, if it was
+// measured.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,6 @@
 #include <span>
 #include <string>
 #include <tuple>
-#include <unordered_map>
 #include <vector>
 
 #include <cublasLt.h>

@@ -28,7 +28,7 @@ void StepClock::begin_step(cudaStream_t stream, std::int32_t num_padding_rows) {
 
 void StepClock::collect(std::uint64_t ticket) {
   const std::uint64_t oldest = num_steps_ > kNumSteps - 1 ? num_steps_ - (kNumSteps - 1) : 0;
-  for (std::uint64_t i = oldest; i < num_steps_; ++i) {
+  for (std::uint64_t i = num_steps_; i-- > oldest;) {
     const Step& step = at(i);
     if (step.ticket != ticket) continue;
     // The end may stand behind the copy that collect waited for.
