@@ -51,6 +51,7 @@ std::string error_of(const fs::path& path) {
 }
 
 std::string error_of(const TemporaryFolder& folder, std::string_view bytes) {
+  fs::remove(folder.path() / "file.bin");  // file systems wait for the disk when one is overwritten
   return error_of(folder.write("file.bin", bytes));
 }
 
