@@ -1,6 +1,7 @@
 #include "engine/weights/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <utility>
 
@@ -14,9 +15,29 @@
 #include "engine/weights/model_location.h"
 
 namespace llmrun {
+
+struct WeightFormat {
+  bool is_safetensors;
+  const char* single_file;
+  const char* index_file;
+  const char* suffix;  // of the files that an index names
+};
+
 namespace {
 
 namespace fs = std::filesystem;
+
+// In order of preference.
+constexpr std::array kFormats = {
+    WeightFormat{.is_safetensors = true,
+                 .single_file = "model.safetensors",
+                 .index_file = "model.safetensors.index.json",
+                 .suffix = ".safetensors"},
+    WeightFormat{.is_safetensors = false,
+                 .single_file = "pytorch_model.bin",
+                 .index_file = "pytorch_model.bin.index.json",
+                 .suffix = ".bin"},
+};
 
 constexpr std::uint64_t kMaxIndexBytes = 64 << 20;
 constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
@@ -80,28 +101,9 @@ void Checkpoint::WeightFile::read(const SafetensorsTensor& tensor, std::uint64_t
   std::visit([&](const auto& file) { file.read(tensor, begin, out); }, file_);
 }
 
-struct Checkpoint::Format {
-  bool is_safetensors;
-  const char* single_file;
-  const char* index_file;
-  const char* suffix;  // of the files that an index names
-};
-
-// In order of preference.
-const Checkpoint::Format Checkpoint::kFormats[] = {
-    {.is_safetensors = true,
-     .single_file = "model.safetensors",
-     .index_file = "model.safetensors.index.json",
-     .suffix = ".safetensors"},
-    {.is_safetensors = false,
-     .single_file = "pytorch_model.bin",
-     .index_file = "pytorch_model.bin.index.json",
-     .suffix = ".bin"},
-};
-
 Checkpoint::Checkpoint(const fs::path& folder, Options options)
     : folder_(folder), options_(options) {
-  for (const Format& format : kFormats) {
+  for (const WeightFormat& format : kFormats) {
     if (files_.empty()) open(format);
   }
   if (files_.empty()) fail_no_weights();
@@ -109,7 +111,7 @@ Checkpoint::Checkpoint(const fs::path& folder, Options options)
 }
 
 // Opens the files of one format, if there are any.
-void Checkpoint::open(const Format& format) {
+void Checkpoint::open(const WeightFormat& format) {
   // One file comes first, as in transformers.
   const fs::path path = model_file(folder_, format.single_file, options_.allow_symlinks);
   if (!path.empty()) return open_single_file(format, path);
@@ -119,14 +121,14 @@ void Checkpoint::open(const Format& format) {
 
 void Checkpoint::fail_no_weights() const {
   std::vector<std::string> names;
-  for (const Format& format : kFormats) {
+  for (const WeightFormat& format : kFormats) {
     names.insert(names.end(), {format.single_file, format.index_file});
   }
   throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected one of {}", folder_.string(),
                                              fmt::join(names, ", ")));
 }
 
-void Checkpoint::open_single_file(const Format& format, const fs::path& path) {
+void Checkpoint::open_single_file(const WeightFormat& format, const fs::path& path) {
   files_.emplace_back(path, format.is_safetensors);
   const auto& tensors = files_.back().tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -134,7 +136,7 @@ void Checkpoint::open_single_file(const Format& format, const fs::path& path) {
   }
 }
 
-void Checkpoint::open_index(const Format& format, const fs::path& index_path) {
+void Checkpoint::open_index(const WeightFormat& format, const fs::path& index_path) {
   const std::string place = (folder_ / format.index_file).string();
   const nlohmann::json json =
       parse_json(read_file(index_path, kMaxIndexBytes, ErrorKind::kModel), place);

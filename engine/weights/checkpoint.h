@@ -24,6 +24,8 @@
 
 namespace llmrun {
 
+struct WeightFormat;  // how the files of a kind are called
+
 // A tensor in host memory that it owns.
 class HostTensor {
  public:
@@ -94,13 +96,11 @@ class Checkpoint {
    private:
     std::variant<SafetensorsFile, PytorchFile> file_;
   };
-  struct Format;  // names of the files
-  static const Format kFormats[];
 
-  void open(const Format& format);
-  void open_index(const Format& format, const std::filesystem::path& index_path);
+  void open(const WeightFormat& format);
+  void open_index(const WeightFormat& format, const std::filesystem::path& index_path);
   void check_total_size(const JsonObject& index, const std::string& place);
-  void open_single_file(const Format& format, const std::filesystem::path& path);
+  void open_single_file(const WeightFormat& format, const std::filesystem::path& path);
   const SafetensorsTensor& tensor_of(const Entry& entry) const {
     return files_[entry.file].tensors()[entry.index];
   }
