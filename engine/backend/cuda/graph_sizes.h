@@ -1,4 +1,4 @@
-// The numbers of sequences for which decode steps are recorded as graphs. Steps of up to a tenth of
+// The numbers of sequences for which decode steps are recorded as graphs. Steps of up to an eighth of
 // padding at larger batches; none above kLargestGraph, where a step's work hides its launches.
 #pragma once
 
