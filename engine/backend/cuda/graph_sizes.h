@@ -1,5 +1,5 @@
-// The numbers of sequences for which decode steps are recorded as graphs. Steps of up to an eighth of
-// padding at larger batches; none above kLargestGraph, where a step's work hides its launches.
+// The numbers of sequences for which decode steps are recorded as graphs. Steps of up to an eighth
+// of padding at larger batches; none above kLargestGraph, where a step's work hides its launches.
 #pragma once
 
 #include <cstdint>
