@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/core/dtype.h"
+#include "engine/weights/random_access_file.h"
 
 namespace llmrun {
 
@@ -40,14 +41,9 @@ class SafetensorsFile {
  public:
   // REQUIRES: path is no symbolic link (see model_file() in model_location.h).
   explicit SafetensorsFile(std::filesystem::path path);
-  ~SafetensorsFile();
-  SafetensorsFile(SafetensorsFile&& other) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::filesystem::path& path() const { return path_; }
-  std::uint64_t num_bytes() const { return num_bytes_; }  // of the whole file
+  const std::filesystem::path& path() const { return file_.path(); }
+  std::uint64_t num_bytes() const { return file_.num_bytes(); }  // of the whole file
   // In the order of their bytes.
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
 
@@ -55,14 +51,7 @@ class SafetensorsFile {
   void read(const SafetensorsTensor& tensor, std::uint64_t begin, std::span<std::byte> out) const;
 
  private:
-  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
-  void check_unchanged() const;
-  [[noreturn]] void fail(const std::string& what) const;
-
-  std::filesystem::path path_;
-  int fd_ = -1;
-  std::uint64_t num_bytes_ = 0;
-  std::int64_t modified_ns_ = 0;
+  RandomAccessFile file_;
   std::vector<SafetensorsTensor> tensors_;
 };
 
