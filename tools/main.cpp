@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,10 +15,10 @@
 
 #include "engine/core/error.h"
 #include "engine/core/version.h"
-#include "tools/generate.h"
+#include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
-#include "tools/throughput.h"
+#include "tools/throughput/throughput.h"
 #include "tools/tokenize.h"
 
 namespace llmrun {
@@ -24,45 +26,29 @@ namespace {
 
 constexpr int kUsageExitCode = 2;
 
-struct Commands {
-  GenerateOptions generate;
-  TokenizeOptions tokenize;
-  InfoOptions info;
-  ThroughputOptions throughput;
-  std::string completion_shell = "bash";
-  std::string man_command;
+// A command as it was declared, and what runs it when it was given.
+struct Command {
+  const CLI::App* app;
+  std::function<int(const std::string& command_line)> run;
 };
 
-void build(CLI::App& app, Commands& commands) {
-  app.require_subcommand(0, 1);
-  app.set_version_flag("--version", fmt::format("llmrun {} {} ({}, {})", kVersion, kGitCommit,
-                                                kCompiler, kBuildType));
-  app.allow_config_extras(CLI::config_extras_mode::error);
-  app.set_config("--config", "",
-                 "Read flags from a TOML or INI file; [generate] holds those of a command");
-  add_generate_command(
-      *app.add_subcommand("generate", "Generate completions for the prompts of a file"),
-      commands.generate);
-  add_throughput_command(
-      *app.add_subcommand("throughput",
-                          "Measure offline throughput against a baseline and the device's limits"),
-      commands.throughput);
-  add_tokenize_command(
-      *app.add_subcommand("tokenize", "Show the token ids of text, and the text of ids"),
-      commands.tokenize);
-  add_info_command(
-      *app.add_subcommand("info", "Show the model, the memory plan, the device and the versions"),
-      commands.info);
-  CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
-  completion->add_option("shell", commands.completion_shell, "bash, zsh or fish")
-      ->capture_default_str();
-  CLI::App* man = app.add_subcommand("man", "Print a man page in roff");
-  man->add_option("command", commands.man_command,
-                  "The command to describe (default: the whole program)");
-  for (CLI::App* command : app.get_subcommands({})) {
-    set_environment_names(*command);
-    command->fallthrough();  // --config may stand behind the command
-  }
+// Declares a command: `add` gives it its flags, which set an Options that lives as long as the
+// command.
+template <typename Options>
+Command command(CLI::App& app, const std::string& name, const std::string& description,
+                void (*add)(CLI::App&, Options&),
+                std::function<int(const Options&, const std::string& command_line)> run) {
+  CLI::App* command_app = app.add_subcommand(name, description);
+  const auto options = std::make_shared<Options>();
+  add(*command_app, *options);
+  return {command_app, [options, run = std::move(run)](const std::string& command_line) {
+            return run(*options, command_line);
+          }};
+}
+
+template <typename Options>
+auto without_command_line(int (*run)(const Options&)) {
+  return [run](const Options& options, const std::string&) { return run(options); };
 }
 
 // The command of this name, or null.
@@ -72,24 +58,61 @@ const CLI::App* find_command(const CLI::App& app, const std::string& name) {
   return found.empty() ? nullptr : found.front();
 }
 
-int run(const CLI::App& app, const Commands& commands, const std::string& command_line) {
-  if (app.got_subcommand("generate")) return run_generate(commands.generate, command_line);
-  if (app.got_subcommand("throughput")) return run_throughput(commands.throughput, command_line);
-  if (app.got_subcommand("tokenize")) return run_tokenize(commands.tokenize);
-  if (app.got_subcommand("info")) return run_info(commands.info);
-  if (app.got_subcommand("completion")) {
-    std::cout << completion_script(app, commands.completion_shell);
-    return 0;
+Command completion_command(CLI::App& app) {
+  CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
+  const auto shell = std::make_shared<std::string>("bash");
+  completion->add_option("shell", *shell, "bash, zsh or fish")->capture_default_str();
+  return {completion, [&app, shell](const std::string&) {
+            std::cout << completion_script(app, *shell);
+            return 0;
+          }};
+}
+
+Command man_command(CLI::App& app) {
+  CLI::App* man = app.add_subcommand("man", "Print a man page in roff");
+  const auto name = std::make_shared<std::string>();
+  man->add_option("command", *name, "The command to describe (default: the whole program)");
+  return {man, [&app, name](const std::string&) {
+            const CLI::App* described = name->empty() ? &app : find_command(app, *name);
+            if (described == nullptr) throw Error(ErrorKind::kUsage, "no command '" + *name + "'");
+            std::cout << man_page(app, *described);
+            return 0;
+          }};
+}
+
+std::vector<Command> build(CLI::App& app) {
+  app.require_subcommand(0, 1);
+  app.set_version_flag("--version", fmt::format("llmrun {} {} ({}, {})", kVersion, kGitCommit,
+                                                kCompiler, kBuildType));
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.set_config("--config", "",
+                 "Read flags from a TOML or INI file; [generate] holds those of a command");
+  std::vector<Command> commands = {
+      command<GenerateOptions>(app, "generate", "Generate completions for the prompts of a file",
+                               add_generate_command, run_generate),
+      command<ThroughputOptions>(
+          app, "throughput",
+          "Measure offline throughput against a baseline and the device's limits",
+          add_throughput_command, run_throughput),
+      command<TokenizeOptions>(app, "tokenize", "Show the token ids of text, and the text of ids",
+                               add_tokenize_command, without_command_line(run_tokenize)),
+      command<InfoOptions>(app, "info",
+                           "Show the model, the memory plan, the device and the versions",
+                           add_info_command, without_command_line(run_info)),
+      completion_command(app),
+      man_command(app),
+  };
+  for (CLI::App* command : app.get_subcommands({})) {
+    set_environment_names(*command);
+    command->fallthrough();  // --config may stand behind the command
   }
-  if (app.got_subcommand("man")) {
-    const CLI::App* command = &app;
-    if (!commands.man_command.empty()) {
-      command = find_command(app, commands.man_command);
-      if (command == nullptr)
-        throw Error(ErrorKind::kUsage, "no command '" + commands.man_command + "'");
-    }
-    std::cout << man_page(app, *command);
-    return 0;
+  return commands;
+}
+
+int run(const CLI::App& app, const std::vector<Command>& commands,
+        const std::string& command_line) {
+  for (const Command& command : commands) {
+    if (app.got_subcommand(command.app)) return command.run(command_line);
   }
   std::cout << app.help();
   return 0;
@@ -181,8 +204,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
 
 int guarded_main(int argc, char** argv) {
   CLI::App app("Batch text generation with large language models", "llmrun");
-  Commands commands;
-  build(app, commands);
+  const std::vector<Command> commands = build(app);
   if (answer_help_search(app, argc, argv)) return 0;
   const std::vector<std::string> arguments = arguments_with_environment(app, argc, argv);
   try {

@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/tools/text_files.h"
-#include "tools/output_file.h"
+#include "tests/tools/input/text_files.h"
+#include "tools/output/output_file.h"
 
 namespace llmrun {
 namespace {

@@ -1,0 +1,85 @@
+#include "tools/output/finished_rows.h"
+
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+namespace {
+
+InputItem make_item(const std::string& id) {
+  InputItem item;
+  item.id = id;
+  item.has_id = true;
+  item.line = 5;
+  item.content_hash = content_hash(id);
+  return item;
+}
+
+FinishedRow make_row(const InputItem& item, bool failed = false) {
+  FinishedRow row;
+  REQUIRE(parse_input_hash(input_hash(item, "f"), row.input_hash));
+  row.failed = failed;
+  return row;
+}
+
+TEST_CASE("hashes are 32 lower-case hexadecimal digits") {
+  std::array<char, 16> hash{};
+  CHECK(parse_input_hash("000102030405060708090a0b0c0d0eff", hash));
+  CHECK(hash[1] == 1);
+  CHECK(hash[15] == static_cast<char>(0xff));
+  for (const char* bad :
+       {"", "00", "000102030405060708090A0b0c0d0eff", "000102030405060708090a0b0c0d0ef",
+        "000102030405060708090a0b0c0d0efg", "000102030405060708090a0b0c0d0eff0"}) {
+    CHECK(!parse_input_hash(bad, hash));
+  }
+}
+
+TEST_CASE("rows are claimed once each, and those that nobody claims are told") {
+  FinishedRows rows("out", false);
+  CHECK(rows.add(row_key("a"), make_row(make_item("a"))));
+  CHECK(!rows.add(row_key("a"), make_row(make_item("a"))));
+  CHECK(rows.add(row_key("b"), make_row(make_item("b"), true)));
+  CHECK(rows.size() == 2);
+  CHECK(rows.num_failed() == 1);
+  CHECK(rows.claim(make_item("a"), input_hash(make_item("a"), "f")));
+  CHECK(rows.claim(make_item("a"), input_hash(make_item("a"), "f")));
+  CHECK(rows.num_claimed() == 1);
+  CHECK(!rows.claim(make_item("c"), input_hash(make_item("c"), "f")));
+  CHECK_THROWS_WITH_AS(rows.check_all_claimed(),
+                       "out: holds 1 records of rows that are not in the input; run with "
+                       "--force-resume to keep them, or with --overwrite to start again",
+                       Error);
+  rows.remove_failed();
+  CHECK(rows.size() == 1);
+  rows.check_all_claimed();
+}
+
+TEST_CASE("a row whose input changed is refused by id and line") {
+  FinishedRows rows("out", false);
+  rows.add(row_key("a"), make_row(make_item("a")));
+  InputItem edited = make_item("a");
+  edited.content_hash = content_hash("other");
+  try {
+    rows.claim(edited, input_hash(edited, "f"));
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kInput);
+    CHECK(std::string(error.what()).find("out: its record of row a (input line 5)") == 0);
+  }
+}
+
+TEST_CASE("an id, an integer and an index that look alike are told apart") {
+  CHECK(row_key("7") == row_key("7"));
+  CHECK(row_key("7") != row_key(7));
+  InputItem item = make_item("7");
+  CHECK(row_key(item) == row_key("7"));
+  item.has_id = false;
+  item.index = 7;
+  CHECK(row_key(item) == row_key(7));
+}
+
+}  // namespace
+}  // namespace llmrun

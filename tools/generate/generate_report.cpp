@@ -1,0 +1,61 @@
+#include "tools/generate/generate_report.h"
+
+#include <fmt/format.h>
+
+#include "engine/core/json.h"
+
+namespace llmrun {
+
+nlohmann::ordered_json effective_sampling(const SamplingParams& params) {
+  nlohmann::ordered_json json = {
+      {"temperature", params.temperature}, {"top_p", params.top_p}, {"top_k", params.top_k}};
+  if (params.max_tokens)
+    json["max_tokens"] = *params.max_tokens;
+  else
+    json["max_tokens"] = "until the context ends";
+  json.update(to_json(params));
+  return json;
+}
+
+std::string opening_report(const EngineDescription& description, const SamplingParams& defaults) {
+  std::string text = fmt::format(
+      "model: {} ({:.1f} M parameters, {})\ndevice: {}\n{}", description.config.model,
+      static_cast<double>(description.num_parameters) / 1e6, to_string(description.dtype),
+      description.device, description.memory_plan.to_text());
+  for (const std::string& note : description.notes) text += fmt::format("note: {}\n", note);
+  text += fmt::format("sampling: {}\n", dump_json(effective_sampling(defaults)));
+  return text;
+}
+
+std::string closing_report(const GenerateProgress& progress, double seconds) {
+  const EngineStats& stats = progress.engine;
+  const auto rate = [&](std::int64_t count) {
+    return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
+  };
+  std::string text = fmt::format(
+      "{} requests in {:.2f} s: {:.2f} requests/s, {:.1f} prompt tokens/s, {:.1f} output tokens/s\n"
+      "  tokens: {} prompt, {} output; {} failed requests",
+      progress.num_rows_done, seconds, rate(progress.num_rows_done), rate(stats.num_prompt_tokens),
+      rate(stats.num_output_tokens), stats.num_prompt_tokens, stats.num_output_tokens,
+      progress.num_rows_failed);
+  if (progress.num_rows_skipped > 0) {
+    text += fmt::format(", {} rows were there already", progress.num_rows_skipped);
+  }
+  text += fmt::format(
+      "\n  KV cache: peak {:.1f} % of {} blocks; {} preemptions, {} tokens recomputed; prefix hits "
+      "{:.1f} % of "
+      "prompt tokens\n",
+      stats.kv_blocks_total == 0 ? 0.0
+                                 : 100.0 * static_cast<double>(stats.kv_blocks_peak) /
+                                       static_cast<double>(stats.kv_blocks_total),
+      stats.kv_blocks_total, stats.num_preemptions, stats.num_recomputed_tokens,
+      100.0 * stats.prefix_hit_rate());
+  if (stats.num_padding_tokens > 0) {
+    text +=
+        fmt::format("  padding: {} of {} rows were computed for nobody\n", stats.num_padding_tokens,
+                    stats.num_padding_tokens + stats.num_batched_tokens);
+  }
+  return text;
+}
+
+}  // namespace llmrun

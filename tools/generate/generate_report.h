@@ -1,0 +1,22 @@
+// What `llmrun generate` says on standard error about a run: before it, and at its end.
+#pragma once
+
+#include <string>
+
+#include "engine/engine_factory.h"
+#include "engine/sequence/sampling_params.h"
+#include "tools/generate/generate_run.h"
+
+namespace llmrun {
+
+// The sampling parameters a run starts from: the common ones, then those that differ from their
+// defaults.
+nlohmann::ordered_json effective_sampling(const SamplingParams& params);
+
+// Model, device, memory plan, notes and sampling parameters.
+std::string opening_report(const EngineDescription& description, const SamplingParams& defaults);
+
+// Requests and tokens by second over `seconds`, KV use, preemptions, prefix hits.
+std::string closing_report(const GenerateProgress& progress, double seconds);
+
+}  // namespace llmrun

@@ -1,0 +1,150 @@
+#include <array>
+#include <stdexcept>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/core/json.h"
+#include "tools/input/request_checks.h"
+
+namespace llmrun {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Result = std::optional<RequestError>;
+
+// Do not change what is generated.
+constexpr std::array kIgnoredFields = {"user",
+                                       "metadata",
+                                       "store",
+                                       "stream_options",
+                                       "service_tier",
+                                       "parallel_tool_calls",
+                                       "prompt_cache_key",
+                                       "safety_identifier"};
+
+bool has_value(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && !it->is_null();
+}
+
+RequestError unsupported(const std::string& name, const Json& value) {
+  return {"unsupported", fmt::format("{}: {} is not supported", name, describe_json(value))};
+}
+
+// Fields whose default is all that is supported.
+Result check_default_only(const std::string& name, const Json& value, bool& known) {
+  known = true;
+  if (name == "stream") {
+    if (value == false) return std::nullopt;
+    return RequestError{"unsupported", "a request of a batch must not be sent in stream mode"};
+  }
+  if (name == "echo" || name == "add_generation_prompt") {
+    return value == (name != "echo") ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "suffix") return value == "" ? std::nullopt : Result(unsupported(name, value));
+  if (name == "tool_choice") {
+    return value == "auto" || value == "none" ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "response_format") {
+    const bool is_text = value.is_object() && value.value("type", Json()) == "text";
+    return is_text ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "modalities") {
+    return value == Json::array({"text"}) ? std::nullopt : Result(unsupported(name, value));
+  }
+  if (name == "functions" || name == "function_call" || name == "audio" || name == "prediction" ||
+      name == "guided_json" || name == "guided_regex" || name == "guided_choice" ||
+      name == "guided_grammar" || name == "structured_outputs") {
+    return unsupported(name, value);
+  }
+  for (const char* ignored : kIgnoredFields) {
+    if (name == ignored) return std::nullopt;
+  }
+  known = false;
+  return std::nullopt;
+}
+
+// What both endpoints have in common.
+Result parse_common_field(const std::string& name, const Json& value, const RequestRules& rules,
+                          InputItem& item, IgnoredFields& ignored) {
+  if (name == "model") return parse_model(value, rules, item);
+  bool known = false;
+  if (auto error = check_default_only(name, value, known); error || known) return error;
+  if (auto error = set_sampling(name, value, item, known); error || known) return error;
+  return note_unknown(name, ignored);
+}
+
+}  // namespace
+
+Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
+                             IgnoredFields& ignored) {
+  item.sampling = rules.defaults;
+  if (!has_value(body, "prompt")) return RequestError{"missing_prompt", "body: has no prompt"};
+  for (const auto& [name, value] : body.items()) {
+    if (value.is_null()) continue;
+    if (name == "prompt") {
+      if (auto error = parse_prompt("prompt", value, rules, item)) return error;
+    } else if (auto error = parse_common_field(name, value, rules, item, ignored)) {
+      return error;
+    }
+  }
+  return check_sampling(rules, item);
+}
+
+Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& item,
+                       IgnoredFields& ignored) {
+  item.sampling = rules.defaults;
+  if (!has_value(body, "messages")) return RequestError{"missing_prompt", "body: has no messages"};
+  for (const auto& [name, value] : body.items()) {
+    if (value.is_null() || name == "logprobs" || name == "top_logprobs") continue;
+    Result error;
+    if (name == "messages") {
+      error = parse_messages(value, rules, item);
+    } else if (name == "tools") {
+      error = parse_tools(value, item);
+    } else if (name == "chat_template_kwargs") {
+      error = parse_template_kwargs(value, item);
+    } else {
+      error = parse_common_field(name, value, rules, item, ignored);
+    }
+    if (error) return error;
+  }
+  if (body.value("tool_choice", Json()) == "none") item.tools = Json();
+  try {
+    set_chat_logprobs(item.sampling, body.value("logprobs", Json()),
+                      body.value("top_logprobs", Json()));
+  } catch (const std::invalid_argument& error) {
+    return RequestError{"bad_parameter", error.what()};
+  }
+  return check_sampling(rules, item);
+}
+
+Result parse_batch_row(const Json& row, const RequestRules& rules, InputItem& item,
+                       IgnoredFields& ignored) {
+  item.envelope = Envelope::kChatCompletions;
+  if (!row.is_object()) {
+    return RequestError{"invalid_json", "expected an object, found " + describe_json(row)};
+  }
+  if (auto error = parse_id(row, "custom_id", item)) return error;
+  if (!item.has_id) return RequestError{"bad_id", "has no custom_id"};
+  if (const Json method = row.value("method", Json("POST")); method != "POST") {
+    return wrong_type("method", "\"POST\"", method);
+  }
+  const Json url = row.value("url", Json());
+  const bool is_chat = url == "/v1/chat/completions";
+  if (!is_chat && url != "/v1/completions") {
+    return RequestError{
+        "unsupported",
+        "url: expected /v1/chat/completions or /v1/completions, found " + describe_json(url)};
+  }
+  item.envelope = is_chat ? Envelope::kChatCompletions : Envelope::kCompletions;
+  const auto body = row.find("body");
+  if (body == row.end() || !body->is_object()) {
+    return RequestError{"missing_prompt", "body: expected an object"};
+  }
+  return is_chat ? parse_chat_body(*body, rules, item, ignored)
+                 : parse_completion_body(*body, rules, item, ignored);
+}
+
+}  // namespace llmrun

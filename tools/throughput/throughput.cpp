@@ -1,0 +1,330 @@
+#include "tools/throughput/throughput.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <iostream>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "engine/core/cpu_info.h"
+#include "engine/core/error.h"
+#include "engine/core/json.h"
+#include "engine/engine_factory.h"
+#include "tools/progress.h"
+#include "tools/throughput/throughput_cases.h"
+#include "tools/throughput/throughput_render.h"
+#include "tools/throughput/throughput_report.h"
+#include "tools/throughput/throughput_run.h"
+#include "tools/throughput/throughput_trace.h"
+
+namespace llmrun {
+namespace {
+
+constexpr std::uint64_t kDefaultSeed = 2024;
+constexpr const char* kChatTemplate = "none";  // token ids are sent
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The run from options to report, case by case: one engine lives at a time.
+class ThroughputCommand {
+ public:
+  ThroughputCommand(const ThroughputOptions& options, std::string command_line)
+      : options_(options),
+        progress_({.style = terminal_style(STDERR_FILENO, *color_mode_from(options.color)),
+                   .quiet = options.quiet}) {
+    if (options_.engine.config.model.empty()) {
+      options_.engine.config.model = default_throughput_model(options_.engine.config);
+    }
+    report_.command_line = std::move(command_line);
+    report_.date = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+    report_.is_ablation = options.ablation;
+    report_.num_repeats = options.num_repeats;
+    report_.processor = read_cpu_info().model_name;
+  }
+
+  const ThroughputReport& run() {
+    std::vector<ThroughputCase> cases = backend_cases(options_.engine);
+    prepare_workload(cases.front().config);
+    if (options_.ablation) {
+      cases = ablation_cases(
+          options_.engine,
+          {.model_max_len = model_.engine.config.max_model_len,
+           .workload_max_len = static_cast<std::int32_t>(report_.workload.longest())});
+    }
+    fill_batches(cases, std::ssize(report_.workload.requests));
+    for (const ThroughputCase& one : cases) measure(one);
+    compare();
+    // The ids are what made the report; it keeps their lengths and digest.
+    for (WorkloadRequest& request : report_.workload.requests) request.prompt_token_ids.clear();
+    return report_;
+  }
+
+  const ThroughputTrace& trace() const { return trace_; }
+
+ private:
+  void log(std::string_view line) {
+    if (!options_.quiet) progress_.log(line);
+  }
+
+  // Reads the model's description and tokenizer, and makes the requests.
+  void prepare_workload(const EngineConfig& config) {
+    model_ = describe_model(config, kChatTemplate);
+    const bool has_tokenizer = !config.tokenizer.empty() || !config.model.starts_with("shape:");
+    if (has_tokenizer) {
+      tokenizer_ = load_model_tokenizer(config.tokenizer.empty() ? config.model : config.tokenizer);
+    }
+    std::int64_t vocab_size = model_.model.vocab_size;
+    if (tokenizer_ != nullptr) {
+      vocab_size = std::min<std::int64_t>(vocab_size, tokenizer_->vocab_size());
+    }
+    report_.workload = make_workload(options_.workload, config.seed,
+                                     {.tokenizer = tokenizer_.get(),
+                                      .vocab_size = vocab_size,
+                                      .max_model_len = model_.engine.config.max_model_len});
+    report_.workload_sha256 = report_.workload.sha256();
+    report_.lengths = measure_lengths(report_.workload);
+    log(fmt::format("workload: {} requests, {} prompt and {} output tokens: {}",
+                    report_.workload.requests.size(), report_.workload.num_prompt_tokens(),
+                    report_.workload.num_output_tokens(), report_.workload.description));
+    add_workload_checks();
+  }
+
+  void add_workload_checks() {
+    for (const std::string& warning : report_.workload.warnings) {
+      report_.checks.push_back({"", "dataset_size", CheckStatus::kWarning, warning});
+    }
+    const std::int64_t duplicates = report_.workload.num_duplicate_prompts();
+    const bool is_repeated = duplicates > 0;
+    report_.checks.push_back(
+        {"", "duplicate_prompts", is_repeated ? CheckStatus::kWarning : CheckStatus::kOk,
+         is_repeated ? fmt::format("{} prompts are there twice", duplicates) : ""});
+  }
+
+  void measure(const ThroughputCase& one) {
+    CaseMeasurement measurement;
+    measurement.definition = one;
+    const auto start = std::chrono::steady_clock::now();
+    CreatedEngine created = create_engine(one.config, kChatTemplate, load_progress());
+    measurement.load_s = seconds_since(start);
+    measurement.description = created.description;
+    log_engine(one, created.description);
+    if (report_.cases.empty()) describe_device(created);
+
+    RunOptions run_options{.sampling = sampling(), .seed = one.config.seed};
+    warm_up(*created.engine, run_options, measurement);
+    for (std::int32_t repeat = 0; repeat < options_.num_repeats; ++repeat) {
+      measurement.runs.push_back(
+          run_workload(*created.engine, report_.workload, run_options, progress_));
+      log(fmt::format("{}: repeat {} of {}: {:.3f} s", one.name, repeat + 1, options_.num_repeats,
+                      measurement.runs.back().elapsed_s));
+    }
+    created.engine.reset();
+
+    const ReportContext context{.workload = report_.workload,
+                                .model = model_.model,
+                                .limits = report_.limits,
+                                .price_per_hour = options_.price_per_hour};
+    report_.cases.push_back(make_case_report(measurement, context));
+    for (Check& check : check_case(measurement, report_.cases.back(), context)) {
+      report_.checks.push_back(std::move(check));
+    }
+    if (!options_.trace.empty()) trace_.add(measurement);
+  }
+
+  std::function<void(LoadProgressReport)> load_progress() {
+    constexpr std::uint64_t kBytesPerLine = std::uint64_t{1} << 30;
+    return [this, next_line = kBytesPerLine](LoadProgressReport report) mutable {
+      if (report.done_bytes < next_line) return;
+      next_line = report.done_bytes + kBytesPerLine;
+      log(fmt::format("loading: {:.1f} of {:.1f} GiB",
+                      static_cast<double>(report.done_bytes) / (1 << 30),
+                      static_cast<double>(report.total_bytes) / (1 << 30)));
+    };
+  }
+
+  void log_engine(const ThroughputCase& one, const EngineDescription& description) {
+    log(fmt::format("{}: {}", one.name, flags_of(description.config)));
+    std::string_view plan_text = memory_text_ = description.memory_plan.to_text();
+    while (!plan_text.empty()) {
+      const std::size_t end = std::min(plan_text.find('\n'), plan_text.size());
+      log(plan_text.substr(0, end));
+      plan_text.remove_prefix(std::min(end + 1, plan_text.size()));
+    }
+    for (const std::string& note : description.notes) log("note: " + note);
+  }
+
+  void describe_device(const CreatedEngine& created) {
+    const EngineDescription& description = created.description;
+    report_.device_kind = resolved_device(description.config);
+    report_.device = description.device;
+    report_.model = description.config.model;
+    report_.num_parameters = description.num_parameters;
+    const auto start = std::chrono::steady_clock::now();
+    report_.limits = created.engine->measure_limits(description.dtype);
+    report_.measure_limits_s = seconds_since(start);
+    report_.sampling = {{"temperature", options_.temperature},
+                        {"top_p", options_.top_p},
+                        {"top_k", options_.top_k},
+                        {"ignore_eos", true},
+                        {"max_tokens", "as the dataset says"},
+                        {"seed", fmt::format("each request its own, from {} and its number",
+                                             description.config.seed)},
+                        {"detokenize", sampling().detokenize && tokenizer_ != nullptr}};
+  }
+
+  SamplingParams sampling() const {
+    SamplingParams params;
+    params.temperature = options_.temperature;
+    params.top_p = options_.top_p;
+    params.top_k = options_.top_k;
+    params.ignore_eos = true;
+    params.detokenize = !options_.disable_detokenize;
+    return params;
+  }
+
+  void warm_up(LlmEngine& engine, const RunOptions& run_options, CaseMeasurement& measurement) {
+    const std::int64_t num_requests = options_.num_warmups >= 0
+                                          ? options_.num_warmups
+                                          : measurement.description.config.max_num_seqs;
+    if (num_requests == 0) return;
+    const Workload workload =
+        warm_up_workload(report_.workload, num_requests, engine.options().vocab_size);
+    const auto start = std::chrono::steady_clock::now();
+    static_cast<void>(run_workload(engine, workload, run_options, progress_));
+    measurement.warm_up_s = seconds_since(start);
+    measurement.num_warm_up_requests = std::ssize(workload.requests);
+  }
+
+  // Against the naive backend where there is one, else the last; a ladder against its first level.
+  void compare() {
+    std::vector<CaseReport>& cases = report_.cases;
+    const auto naive = std::find_if(cases.begin(), cases.end(),
+                                    [](const CaseReport& one) { return one.name == "naive"; });
+    const CaseReport& baseline = report_.is_ablation    ? cases.front()
+                                 : naive != cases.end() ? *naive
+                                                        : cases.back();
+    for (const CaseReport& one : cases) {
+      if (&one != &baseline) report_.comparisons.push_back(compare_cases(one, baseline));
+    }
+  }
+
+  ThroughputOptions options_;
+  Progress progress_;
+  ModelDescription model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::string memory_text_;
+  ThroughputReport report_;
+  ThroughputTrace trace_;
+};
+
+std::string render(const ThroughputReport& report, const std::string& format) {
+  if (format == "md") return render_markdown(report);
+  if (format == "json") return dump_json(render_json(report), 2) + "\n";
+  if (format == "jsonl") return render_jsonl(report);
+  if (format == "csv") return render_csv(report);
+  return render_text(report);
+}
+
+}  // namespace
+
+ThroughputOptions::ThroughputOptions() {
+  engine.backend = "paged,naive";
+  engine.config.seed = kDefaultSeed;
+  engine.enable_prefix_caching = "false";
+}
+
+void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
+  const std::string group = "Benchmark";
+  command
+      .add_flag("--ablation", options.ablation,
+                "Instead of backends, compare five levels from static batches over reserved memory "
+                "to the paged engine, each with one change")
+      ->group(group);
+  command
+      .add_option("-r,--repeats", options.num_repeats,
+                  "Runs of each backend; their spread is reported")
+      ->check(CLI::Range(1, 1000))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--num-warmups", options.num_warmups,
+                  "Requests before the clock starts, from a seed of their own (-1: as many as run "
+                  "at once)")
+      ->check(CLI::Range(-1, 1 << 24))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--price-per-hour", options.price_per_hour,
+                  "Of the machine, in any currency; reports the price of a million output tokens")
+      ->check(CLI::Range(0.0, 1e9))
+      ->group(group);
+  add_workload_options(command, options.workload);
+  add_engine_options(command, options.engine);
+  command.get_option("--backend")
+      ->description("Backends to run in turn, separated by commas: paged, naive");
+  command.get_option("--max-num-seqs")
+      ->description(
+          "Sequences that run at once (0: all requests, with continuous batching at most 1024)");
+  command.get_option("--seed")->description(
+      "Seed of the workload, of sampling and of random weights");
+  command.get_option("--enable-prefix-caching")
+      ->description("Share the KV blocks of equal prompt prefixes (default: off)");
+  command.add_option("--temperature", options.temperature, "0 is greedy")
+      ->check(CLI::Range(0.0, 100.0))
+      ->group("Sampling")
+      ->capture_default_str();
+  command.add_option("--top-p", options.top_p, "As in generate")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling")
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "As in generate (0: all)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group("Sampling")
+      ->capture_default_str();
+  command
+      .add_flag("--disable-detokenize", options.disable_detokenize,
+                "Do not turn output tokens into text")
+      ->group("Sampling");
+  command
+      .add_option("--output", options.output,
+                  "Of the report on standard output: text, md, json, jsonl or csv")
+      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv"}))
+      ->group("Report")
+      ->capture_default_str();
+  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
+      ->group("Report");
+  command
+      .add_option("--trace", options.trace,
+                  "Write each step of the last repeats as JSON lines, and beside it "
+                  "FILE.chrome.json for ui.perfetto.dev")
+      ->group("Report");
+  command.add_option("--color", options.color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->group("Report")
+      ->capture_default_str();
+  command.add_flag("-q,--quiet", options.quiet, "Only errors on standard error")->group("Report");
+}
+
+int run_throughput(const ThroughputOptions& options, const std::string& command_line) {
+  if (!options.output_json.empty()) require_writable(options.output_json);
+  if (!options.trace.empty()) require_writable(options.trace);
+  ThroughputCommand command(options, command_line);
+  const ThroughputReport& report = command.run();
+  std::cout << render(report, options.output) << std::flush;
+  if (!options.output_json.empty()) {
+    write_text_file(options.output_json, dump_json(render_json(report), 4) + "\n");
+  }
+  if (!options.trace.empty()) command.trace().write(options.trace);
+  return report.is_valid() ? 0 : 1;
+}
+
+}  // namespace llmrun

@@ -1,0 +1,42 @@
+// `llmrun throughput`: offline throughput of one or more engines on the same requests, with shares
+// of what the device can do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/engine_options.h"
+#include "tools/workload/workload.h"
+
+namespace llmrun {
+
+struct ThroughputOptions {
+  ThroughputOptions();
+
+  EngineOptions engine;  // its backend may be a list: "paged,naive"
+  WorkloadOptions workload;
+
+  bool ablation = false;
+  std::int32_t num_repeats = 3;
+  std::int32_t num_warmups = -1;  // requests; -1: as many as run at once; 0: none
+  double temperature = 1.0;
+  double top_p = 1.0;
+  std::int32_t top_k = 0;
+  bool disable_detokenize = false;
+  double price_per_hour = 0;
+
+  std::string output = "text";  // text | md | json | jsonl | csv
+  std::string output_json;      // file; empty: none
+  std::string trace;            // file; empty: none
+  std::string color = "auto";
+  bool quiet = false;
+};
+
+void add_throughput_command(CLI::App& command, ThroughputOptions& options);
+
+// Returns the exit code: 0, or 1 when a check says that the figures are INVALID. Throws Error.
+int run_throughput(const ThroughputOptions& options, const std::string& command_line);
+
+}  // namespace llmrun

@@ -1,0 +1,189 @@
+// What makes a run's figures worthless (INVALID) or doubtful (WARNING).
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "engine/core/version.h"
+#include "tools/throughput/throughput_report.h"
+
+namespace llmrun {
+namespace {
+
+constexpr double kShortRunSeconds = 30;
+constexpr double kUnstableVariation = 0.05;
+constexpr double kClockVariation = 0.03;
+constexpr double kColdHitPercent = 1;
+
+class Checks {
+ public:
+  explicit Checks(std::string case_name) : case_name_(std::move(case_name)) {}
+
+  // Records `failed` when the message is not empty, else that all is well.
+  void add(const char* name, CheckStatus failed, std::string message) {
+    const CheckStatus status = message.empty() ? CheckStatus::kOk : failed;
+    checks_.push_back({case_name_, name, status, std::move(message)});
+  }
+  std::vector<Check> take() { return std::move(checks_); }
+
+ private:
+  std::string case_name_;
+  std::vector<Check> checks_;
+};
+
+std::string failed_requests(const CaseMeasurement& measurement) {
+  std::int64_t count = 0;
+  std::string first;
+  for (const RunMeasurement& run : measurement.runs) {
+    for (const RequestMeasurement& request : run.requests) {
+      if (request.error.empty()) continue;
+      if (++count == 1) first = request.error;
+    }
+  }
+  return count == 0 ? "" : fmt::format("{} requests failed, the first: {}", count, first);
+}
+
+std::string short_outputs(const CaseMeasurement& measurement, const Workload& workload) {
+  std::int64_t count = 0;
+  for (const RunMeasurement& run : measurement.runs) {
+    for (std::size_t i = 0; i < run.requests.size(); ++i) {
+      const bool failed = !run.requests[i].error.empty();
+      if (!failed && std::ssize(run.requests[i].token_ids) != workload.requests[i].output_len) {
+        ++count;
+      }
+    }
+  }
+  return count == 0 ? ""
+                    : fmt::format("{} outputs do not have the number of tokens asked for", count);
+}
+
+// The engine's own count against the tokens that were handed out, with a time for each.
+std::string wrong_counts(const CaseMeasurement& measurement) {
+  for (const RunMeasurement& run : measurement.runs) {
+    std::int64_t num_tokens = 0;
+    std::int64_t num_times = 0;
+    for (const RequestMeasurement& request : run.requests) {
+      num_tokens += std::ssize(request.token_ids);
+      num_times += std::ssize(request.token_times_s);
+    }
+    if (run.stats.num_output_tokens != num_tokens || num_times != num_tokens) {
+      return fmt::format("the engine counted {} output tokens, {} were handed out, {} with a time",
+                         run.stats.num_output_tokens, num_tokens, num_times);
+    }
+  }
+  return "";
+}
+
+std::string short_run(const CaseReport& report) {
+  const double seconds = report.metric("elapsed_s").mean();
+  if (seconds >= kShortRunSeconds) return "";
+  return fmt::format("a run took {:.2f} s; below {:.0f} s start and tail weigh much", seconds,
+                     kShortRunSeconds);
+}
+
+std::string unstable(const CaseReport& report) {
+  const Metric& rate = report.metric("requests_per_s");
+  if (rate.statistics.count < 2) return "one repeat: no interval";
+  if (rate.statistics.coefficient_of_variation <= kUnstableVariation) return "";
+  return fmt::format("requests/s varied by {:.1f} % (coefficient of variation; limit {:.0f} %)",
+                     100 * rate.statistics.coefficient_of_variation, 100 * kUnstableVariation);
+}
+
+std::string different_outputs(const CaseMeasurement& measurement, const CaseReport& report) {
+  for (const RunMeasurement& run : measurement.runs) {
+    std::vector<std::vector<TokenId>> ids;
+    for (const RequestMeasurement& request : run.requests) ids.push_back(request.token_ids);
+    if (output_digest(ids) != report.output_digest) {
+      return "repeats gave different outputs for equal seeds";
+    }
+  }
+  return "";
+}
+
+std::string prefix_hits(const CaseReport& report, const Workload& workload) {
+  const Metric& hits = report.metric("prefix_hit_percent");
+  if (!hits.is_measured() || hits.mean() <= kColdHitPercent) return "";
+  if (workload.dataset == "prefix_repetition") return "";
+  return fmt::format("{:.1f} % of prompt tokens came from the prefix cache", hits.mean());
+}
+
+// Reasons that mean the device could not do what it was made for; a power cap is how it is set up.
+bool is_fault(const std::string& reason) {
+  return reason.find("thermal") != std::string::npos ||
+         reason.find("hardware") != std::string::npos;
+}
+
+std::set<std::string> throttle_reasons(const CaseMeasurement& measurement, bool faults) {
+  std::set<std::string> reasons;
+  for (const RunMeasurement& run : measurement.runs) {
+    for (const DeviceTelemetry& reading : run.telemetry) {
+      for (const std::string& reason : reading.throttle_reasons) {
+        if (is_fault(reason) == faults) reasons.insert(reason);
+      }
+    }
+  }
+  return reasons;
+}
+
+std::string throttling(const CaseMeasurement& measurement, bool faults) {
+  const std::set<std::string> reasons = throttle_reasons(measurement, faults);
+  return reasons.empty() ? "" : fmt::format("clocks were held back: {}", fmt::join(reasons, ", "));
+}
+
+std::string other_processes(const CaseMeasurement& measurement) {
+  std::int32_t most = 0;
+  for (const RunMeasurement& run : measurement.runs) {
+    for (const DeviceTelemetry& reading : run.telemetry) {
+      most = std::max(most, reading.num_other_processes.value_or(0));
+    }
+  }
+  return most == 0 ? "" : fmt::format("{} other processes used the device", most);
+}
+
+std::string varied_clocks(const CaseReport& report) {
+  const Metric& low = report.metric("min_clock_mhz");
+  const Metric& high = report.metric("max_clock_mhz");
+  if (!low.is_measured()) return "";
+  const double least = *std::min_element(low.samples.begin(), low.samples.end());
+  const double most = *std::max_element(high.samples.begin(), high.samples.end());
+  if (most - least <= kClockVariation * most) return "";
+  return fmt::format("the clock varied from {:.0f} to {:.0f} MHz", least, most);
+}
+
+std::string sliding_window(const ReportContext& context) {
+  const auto& windows = context.model.sliding_windows;
+  const bool exceeded = std::any_of(windows.begin(), windows.end(), [&](std::int32_t window) {
+    return window > 0 && window < context.workload.longest();
+  });
+  return exceeded ? "limits count whole contexts, though layers see only a sliding window" : "";
+}
+
+}  // namespace
+
+std::vector<Check> check_case(const CaseMeasurement& measurement, const CaseReport& report,
+                              const ReportContext& context) {
+  const Workload& workload = context.workload;
+  Checks checks(report.name);
+  checks.add("failed_requests", CheckStatus::kInvalid, failed_requests(measurement));
+  checks.add("short_outputs", CheckStatus::kInvalid, short_outputs(measurement, workload));
+  checks.add("token_counts", CheckStatus::kInvalid, wrong_counts(measurement));
+  checks.add("other_processes", CheckStatus::kInvalid, other_processes(measurement));
+  checks.add("throttling", CheckStatus::kInvalid, throttling(measurement, true));
+  checks.add("power_cap", CheckStatus::kWarning, throttling(measurement, false));
+  checks.add("clock_variation", CheckStatus::kWarning, varied_clocks(report));
+  checks.add("run_length", CheckStatus::kWarning, short_run(report));
+  checks.add("stability", CheckStatus::kWarning, unstable(report));
+  checks.add("warm_up", CheckStatus::kWarning, report.num_warm_up_requests > 0 ? "" : "no warm-up");
+  checks.add("repeated_outputs", CheckStatus::kWarning, different_outputs(measurement, report));
+  checks.add("prefix_hits", CheckStatus::kWarning, prefix_hits(report, workload));
+  checks.add("sliding_window", CheckStatus::kWarning, sliding_window(context));
+  checks.add("build_type", CheckStatus::kWarning,
+             std::strcmp(kBuildType, "Release") == 0
+                 ? ""
+                 : fmt::format("a {} build is no measure of speed", kBuildType));
+  return checks.take();
+}
+
+}  // namespace llmrun

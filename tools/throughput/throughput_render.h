@@ -1,0 +1,34 @@
+// The forms in which a ThroughputReport is written.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "tools/throughput/throughput_report.h"
+
+namespace llmrun {
+
+struct ReportTable {
+  std::string title;
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+};
+
+// The report as tables, for people.
+std::vector<ReportTable> report_tables(const ThroughputReport& report);
+
+// vLLM's three lines of `vllm bench throughput`, as they are there.
+std::string vllm_lines(const CaseReport& report);
+
+std::string render_text(const ThroughputReport& report);
+std::string render_markdown(const ThroughputReport& report);
+// All there is, samples included, and vLLM's five keys for the first case.
+nlohmann::ordered_json render_json(const ThroughputReport& report);
+// A line of JSON for each case, with what the cases share in each.
+std::string render_jsonl(const ThroughputReport& report);
+// A row for each case, a column for each figure (means over the repeats); empty: not measured.
+std::string render_csv(const ThroughputReport& report);
+
+}  // namespace llmrun

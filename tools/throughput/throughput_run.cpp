@@ -1,0 +1,140 @@
+#include "tools/throughput/throughput_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <unordered_map>
+#include <utility>
+
+#include "engine/core/random.h"
+#include "tools/throughput/telemetry_sampler.h"
+#include "tools/workload/workload_sources.h"
+
+namespace llmrun {
+namespace {
+
+constexpr std::chrono::milliseconds kTelemetryInterval(100);
+constexpr double kProgressInterval = 0.1;  // seconds between looks at the engine's counters
+
+// Makes the requests before the clock starts.
+std::vector<EngineRequest> make_requests(const Workload& workload, const RunOptions& options) {
+  std::vector<EngineRequest> requests;
+  requests.reserve(workload.requests.size());
+  for (std::size_t i = 0; i < workload.requests.size(); ++i) {
+    EngineRequest request;
+    request.prompt_token_ids = workload.requests[i].prompt_token_ids;
+    request.params = options.sampling;
+    request.params.max_tokens = workload.requests[i].output_len;
+    request.params.seed = derive_seed(options.seed, i);
+    request.key = i;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+ProgressSnapshot snapshot(const EngineStats& stats, std::size_t num_requests) {
+  return {.num_done = stats.num_requests_finished,
+          .num_failed = stats.num_requests_failed,
+          .num_total = static_cast<std::int64_t>(num_requests),
+          .num_running = stats.num_sequences_running,
+          .num_waiting = stats.num_sequences_waiting,
+          .prompt_tokens = stats.num_batched_tokens - stats.num_output_tokens,
+          .output_tokens = stats.num_output_tokens,
+          .kv_use = stats.kv_usage()};
+}
+
+// Steps that the workload takes at least, and some for prompts in pieces; room for the records.
+std::size_t expected_steps(const Workload& workload) {
+  return static_cast<std::size_t>(workload.num_output_tokens() + workload.num_prompt_tokens()) /
+             16 +
+         4096;
+}
+
+RequestMeasurement to_measurement(RequestOutput output, double start_s) {
+  RequestMeasurement request;
+  request.error = output.error.message;
+  request.first_scheduled_s = output.timings.first_scheduled - start_s;
+  if (output.outputs.empty()) return request;
+  CompletionOutput& completion = output.outputs.front();
+  request.token_ids = std::move(completion.token_ids);
+  request.token_times_s = std::move(completion.token_times_s);
+  for (double& time : request.token_times_s) time -= start_s;
+  return request;
+}
+
+}  // namespace
+
+RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const RunOptions& options,
+                            Progress& progress) {
+  RunMeasurement run;
+  run.steps.reserve(expected_steps(workload));
+  run.requests.resize(workload.requests.size());
+  std::vector<EngineRequest> requests = make_requests(workload, options);
+  std::unordered_map<RequestId, std::size_t> index_of;
+  index_of.reserve(requests.size());
+  std::vector<RequestOutput> outputs;
+  outputs.reserve(requests.size());
+
+  engine.reset_prefix_cache();
+  engine.record_steps(&run.steps);
+  const EngineStats before = engine.stats();
+  TelemetrySampler telemetry([&engine] { return engine.telemetry(); }, kTelemetryInterval);
+
+  run.start_s = engine.now();
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    index_of.emplace(engine.add_request(std::move(requests[i])), i);
+  }
+  double next_progress_s = 0;
+  const auto take = [&] {
+    for (RequestOutput& output : engine.take_outputs()) outputs.push_back(std::move(output));
+  };
+  while (engine.has_unfinished()) {
+    engine.step();
+    take();
+    if (const double now_s = engine.now(); now_s >= next_progress_s) {
+      progress.update(snapshot(engine.stats().since(before), index_of.size()), now_s);
+      next_progress_s = now_s + kProgressInterval;
+    }
+  }
+  take();  // requests that were refused at once
+  run.elapsed_s = engine.now() - run.start_s;
+
+  run.telemetry = telemetry.stop();
+  run.stats = engine.stats().since(before);
+  engine.record_steps(nullptr);
+  progress.finish();
+  for (RequestOutput& output : outputs) {
+    const std::size_t index = index_of.at(output.id);
+    run.requests[index] = to_measurement(std::move(output), run.start_s);
+  }
+  return run;
+}
+
+Workload warm_up_workload(const Workload& workload, std::int64_t num_requests,
+                          std::int64_t vocab_size) {
+  constexpr double kDecay = 0.8;  // of the batch from one step to the next
+  Workload warm_up;
+  warm_up.seed = derive_seed(workload.seed, 0x7761726d7570);  // "warmup": a seed of its own
+  const auto count =
+      static_cast<std::size_t>(std::min<std::int64_t>(num_requests, std::ssize(workload.requests)));
+  // Request i of n ends in the step after which fewer than i + 1 are left of n * decay^step.
+  std::vector<std::int32_t> output_lens(count);
+  double remaining = static_cast<double>(count);
+  std::int32_t step = 2;
+  for (std::size_t i = count; i-- > 0;) {
+    while (static_cast<double>(i) < remaining * kDecay && remaining > 1) {
+      remaining = std::max(remaining * kDecay, 1.0);
+      ++step;
+    }
+    output_lens[i] = step;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const WorkloadRequest& original = workload.requests[i];
+    warm_up.requests.push_back(
+        {random_token_ids(warm_up.seed, i, std::ssize(original.prompt_token_ids), vocab_size),
+         std::clamp(output_lens[i], 1, std::max(original.output_len, 1)),
+         static_cast<std::int64_t>(i)});
+  }
+  return warm_up;
+}
+
+}  // namespace llmrun
