@@ -41,7 +41,7 @@ double LlmEngine::now() const {
 RequestId LlmEngine::add_request(EngineRequest request) {
   auto state = std::make_shared<RequestState>();
   state->id = next_request_id_++;
-  state->timings.arrived = now();
+  state->timings.arrived = request.arrived_s > 0 ? request.arrived_s : now();
   state->params = std::move(request.params);
   state->prompt_token_ids = std::move(request.prompt_token_ids);
   requests_.emplace(state->id, state);
@@ -53,6 +53,7 @@ RequestId LlmEngine::add_request(EngineRequest request) {
   const SamplingParams& params = state->params;
   state->seed = params.seed ? *params.seed : mix_seed(options_.seed, request.key);
   state->cache_salt = request.cache_salt;
+  state->streams = request.streams && !params.use_beam_search && params.num_sequences() == params.n;
   state->num_logprobs = num_sampled_logprobs(params);
   if (params.min_tokens > 0) {
     state->min_tokens_banned_ids = params.stop_token_ids;
@@ -335,9 +336,11 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
   }
   if (request.beam_search) {
     finish_beam(sample, output.sampled);
-  } else if (sample.output_processor.append(output.sampled) != FinishReason::kNone) {
-    finish_sample(sample);
+    return;
   }
+  const FinishReason reason = sample.output_processor.append(output.sampled);
+  if (request.streams) deltas_.push_back(sample.take_delta(now_s));
+  if (reason != FinishReason::kNone) finish_sample(sample);
 }
 
 void LlmEngine::finish_sample(Sample& sample) {
@@ -384,6 +387,10 @@ void LlmEngine::destroy_ended_samples() {
     samples_.erase(found);
     return true;
   });
+}
+
+std::vector<TokenDelta> LlmEngine::take_deltas() {
+  return std::exchange(deltas_, {});
 }
 
 std::vector<RequestOutput> LlmEngine::take_outputs() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/engine.h"
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/metrics/engine_stats.h"
 #include "engine/metrics/step_log.h"
@@ -26,17 +27,7 @@
 
 namespace llmrun {
 
-// A request as the engine takes it: tokens, not text.
-struct EngineRequest {
-  std::vector<TokenId> prompt_token_ids;
-  SamplingParams params;
-  // Identity of the request in its job (a hash of its id). Without params.seed the random stream is
-  // keyed by (engine seed, key), so that a resumed run chooses the same tokens.
-  std::uint64_t key = 0;
-  std::uint64_t cache_salt = 0;  // prefixes are shared only between equal salts
-};
-
-class LlmEngine {
+class LlmEngine final : public Engine {
  public:
   struct Options {
     std::int32_t max_model_len = 0;
@@ -56,20 +47,16 @@ class LlmEngine {
   };
 
   LlmEngine(Parts parts, const Options& options);
-  ~LlmEngine();
+  ~LlmEngine() override;
 
-  // Takes a request. One that can never run (too long, bad parameters) is finished at once, with
-  // its error in its output; nothing is thrown for what a request asks.
-  RequestId add_request(EngineRequest request);
-  // Ends a request with what it has; its output says "abort". Unknown or finished ids are ignored.
-  void abort(RequestId id);
-  void abort_all();
-
-  bool has_unfinished() const { return !requests_.empty() || !in_flight_.empty(); }
+  RequestId add_request(EngineRequest request) override;
+  void abort(RequestId id) override;
+  void abort_all() override;
+  bool has_unfinished() const override { return !requests_.empty() || !in_flight_.empty(); }
   // Plans a step, submits it, and finishes the oldest step in flight.
-  void step();
-  // Requests finished since the last call, in order of completion.
-  std::vector<RequestOutput> take_outputs();
+  void step() override;
+  std::vector<TokenDelta> take_deltas() override;
+  std::vector<RequestOutput> take_outputs() override;
 
   // From now on appends a record to `log` for every step, and keeps the time of every output token
   // of requests that are added; null stops it. REQUIRES: no unfinished request.
@@ -82,12 +69,11 @@ class LlmEngine {
   // May be called from another thread.
   DeviceTelemetry telemetry() { return parts_.backend->telemetry(); }
 
-  EngineStats stats() const;
+  EngineStats stats() const override;
   const Options& options() const { return options_; }
   const Backend& backend() const { return *parts_.backend; }
   const ModelConfig& model_config() const { return parts_.model->config(); }
-  // Seconds on the engine's clock: that of RequestTimings.
-  double now() const;
+  double now() const override;
 
  private:
   // Why the request can never run; empty when it can.
@@ -127,6 +113,7 @@ class LlmEngine {
   std::vector<StepRecord>* step_log_ = nullptr;  // not owned
   std::size_t num_records_complete_ = 0;         // of step_log_: their steps are collected
   std::vector<SamplingPlan> plans_;
+  std::vector<TokenDelta> deltas_;
   std::vector<RequestOutput> outputs_;
 };
 

@@ -38,8 +38,8 @@ class OutputProcessor {
   // Takes the next token. Returns why the sample has ended, or kNone; no token follows the end.
   FinishReason append(const SampledToken& sampled);
 
-  // The text so far that will not change any more; grows with each token, and is the output's text
-  // when the sample has ended.
+  // The output so far. Its text will not change any more; it grows with each token.
+  const CompletionOutput& output() const { return output_; }
   const std::string& text() const { return output_.text; }
   std::span<const TokenId> token_ids() const { return output_.token_ids; }
 

@@ -48,6 +48,21 @@ SamplingPlan Sample::plan() {
   return plan;
 }
 
+TokenDelta Sample::take_delta(double now_s) {
+  const CompletionOutput& output = output_processor.output();
+  TokenDelta delta{.request_id = request->id,
+                   .index = index,
+                   .token_id = output.token_ids.back(),
+                   .text = output.text.substr(num_streamed_bytes_),
+                   .finish_reason = output.finish_reason,
+                   .stop_string = output.stop_string,
+                   .stop_token_id = output.stop_token_id,
+                   .time_s = now_s};
+  if (request->params.logprobs) delta.logprobs = output.logprobs.back();
+  num_streamed_bytes_ = output.text.size();
+  return delta;
+}
+
 std::int32_t num_sampled_logprobs(const SamplingParams& params) {
   if (params.logprobs) return *params.logprobs;
   return params.num_sequences() > params.n ? 0 : -1;

@@ -28,6 +28,8 @@ class Sample {
   // How the step that was just planned chooses this sample's token. The spans inside point into the
   // sample and its request.
   SamplingPlan plan();
+  // The token that output_processor took last, for a request that streams.
+  TokenDelta take_delta(double now_s);
 
   // Shared: a sample outlives its request while a step in flight still names it.
   std::shared_ptr<RequestState> request;
@@ -39,6 +41,7 @@ class Sample {
 
  private:
   std::vector<TokenId> banned_token_ids_;
+  std::size_t num_streamed_bytes_ = 0;  // of the text
 };
 
 struct RequestState {
@@ -50,6 +53,7 @@ struct RequestState {
   std::int32_t num_logprobs =
       -1;  // of each sampled token: -1 none, 0 the chosen one's, k the k best
   std::uint64_t cache_salt = 0;
+  bool streams = false;                        // each token is told as it comes
   std::vector<TokenId> min_tokens_banned_ids;  // what may not be chosen before min_tokens
   std::optional<BadWords> bad_words;
   std::optional<BeamSearch> beam_search;

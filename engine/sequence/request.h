@@ -70,6 +70,21 @@ struct CompletionOutput {
       stop_token_id;  // the stop token that ended it, if one did (not the eos token)
 };
 
+// A token of a sample as it comes, with the text that is certain since the token before: a stop
+// string may begin in what is held back. The texts of a sample's deltas, joined, are a beginning of
+// its output's text, and all of it when the sample ended by itself.
+struct TokenDelta {
+  RequestId request_id = 0;
+  std::int32_t index = 0;  // of the sample
+  TokenId token_id = 0;
+  std::string text{};
+  std::optional<TokenLogprobs> logprobs{};           // when asked for
+  FinishReason finish_reason = FinishReason::kNone;  // set: the sample's last token
+  std::string stop_string{};                         // as in CompletionOutput
+  std::optional<TokenId> stop_token_id{};
+  double time_s = 0;  // when its id was on the host, on the engine's clock
+};
+
 // What became of a request. When it failed as a whole, `error` says why and there are no outputs.
 struct RequestOutput {
   RequestId id = 0;
