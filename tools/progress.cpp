@@ -194,6 +194,14 @@ void Progress::log(std::string_view line) {
   }
 }
 
+void Progress::log_lines(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    log(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
 void Progress::finish() {
   meter_ = {};
   last_shown_s_.reset();

@@ -75,6 +75,8 @@ class Progress {
   void update(const ProgressSnapshot& snapshot, double now_s);
   // Writes a line of its own, without its newline. Control characters are replaced.
   void log(std::string_view line);
+  // One such line for each line of `text`.
+  void log_lines(std::string_view text);
   // Removes the line that is drawn and forgets the rates: what comes next is another run.
   void finish();
 

@@ -1,11 +1,8 @@
 #include "tools/generate/generate.h"
 
-#include <algorithm>
-#include <chrono>
 #include <ctime>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,6 +14,7 @@
 #include "tools/demo_model.h"
 #include "tools/generate/generate_report.h"
 #include "tools/generate/generate_run.h"
+#include "tools/load_progress.h"
 #include "tools/output/run_resume.h"
 #include "tools/progress.h"
 #include "tools/signals.h"
@@ -63,50 +61,6 @@ void add_input_options(CLI::App& command, GenerateOptions& options) {
       ->group(group);
 }
 
-void add_durability_options(CLI::App& command, GenerateOptions& options) {
-  const std::string group = "Long runs";
-  command
-      .add_flag("--resume", options.resume, "Go on with the rows that the output has no record of")
-      ->group(group);
-  command
-      .add_flag(
-          "--force-resume", options.force_resume,
-          "Resume although the model, the options or the input differ from those of the output")
-      ->group(group);
-  command
-      .add_flag("--retry-errors", options.retry_errors, "With --resume: run rows again that failed")
-      ->group(group);
-  command.add_flag("--overwrite", options.overwrite, "Replace an existing output")->group(group);
-  command
-      .add_option("--durability", options.durability,
-                  "When records are synced to disk: interval, each or none")
-      ->check(CLI::IsMember({"interval", "each", "none"}))
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--sync-interval", options.sync_interval_ms, "Milliseconds between syncs")
-      ->check(CLI::Range(1, 3600000))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--disk-wait", options.disk_wait_s,
-                  "Seconds to wait for room when the disk is full, before the run ends")
-      ->check(CLI::Range(0.0, 1e6))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--max-inflight", options.max_inflight,
-                  "Requests in the engine at once (0: 4 for each of --max-num-seqs)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--drain-timeout", options.drain_timeout_s,
-                  "Seconds that requests under way may take after the first SIGINT or SIGTERM")
-      ->check(CLI::Range(0.0, 1e9))
-      ->group(group)
-      ->capture_default_str();
-}
-
 OutputOrder output_order(const GenerateOptions& options) {
   if (options.order.empty()) {
     return options.output == "-" ? OutputOrder::kInput : OutputOrder::kCompletion;
@@ -130,51 +84,6 @@ SamplingParams sampling_defaults(const GenerateOptions& options,
   apply(options.sampling, params);
   if (const auto problem = validate(params, {})) throw Error(ErrorKind::kUsage, *problem);
   return params;
-}
-
-ExistingOutput existing_output(const GenerateOptions& options) {
-  if (options.overwrite && (options.resume || options.force_resume)) {
-    throw Error(ErrorKind::kUsage,
-                "--overwrite and --resume contradict each other; give one of them");
-  }
-  if (options.retry_errors && !options.resume && !options.force_resume) {
-    throw Error(ErrorKind::kUsage, "--retry-errors needs --resume");
-  }
-  if (options.resume || options.force_resume) return ExistingOutput::kResume;
-  return options.overwrite ? ExistingOutput::kOverwrite : ExistingOutput::kRefuse;
-}
-
-// The command that continues this run: without --overwrite, with --resume.
-std::string resume_command(std::string command_line) {
-  const std::string overwrite = " --overwrite";
-  if (const std::size_t at = command_line.find(overwrite); at != std::string::npos) {
-    command_line.erase(at, overwrite.size());
-  }
-  return command_line.find("--resume") == std::string::npos ? command_line + " --resume"
-                                                            : command_line;
-}
-
-// One log line for each line of `text`.
-void log_lines(Progress& progress, const std::string& text) {
-  std::size_t begin = 0;
-  while (begin < text.size()) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    progress.log(std::string_view(text).substr(begin, end - begin));
-    begin = end + 1;
-  }
-}
-
-CreatedEngine load_engine(const EngineConfig& config, const GenerateOptions& options,
-                          Progress& progress) {
-  constexpr std::uint64_t kBytesPerLine = std::uint64_t{1} << 30;  // a line for each GiB
-  std::uint64_t next_line = kBytesPerLine;
-  return create_engine(config, options.chat_template, [&](LoadProgressReport report) {
-    if (options.quiet || report.done_bytes < next_line) return;
-    next_line = report.done_bytes + kBytesPerLine;
-    progress.log(fmt::format("loading: {:.1f} of {:.1f} GiB",
-                             static_cast<double>(report.done_bytes) / (1 << 30),
-                             static_cast<double>(report.total_bytes) / (1 << 30)));
-  });
 }
 
 RunManifest make_manifest(const GenerateOptions& options, const EngineDescription& description,
@@ -228,12 +137,8 @@ RecordFormatter make_formatter(const GenerateOptions& options, const CreatedEngi
 
 OutputWriter::Options writer_options(const GenerateOptions& options,
                                      const std::string& command_line) {
-  OutputWriter::Options writer;
+  OutputWriter::Options writer = writer_options(options.long_run);
   writer.order = output_order(options);
-  writer.durability = *durability_from(options.durability);
-  writer.sync_interval = std::chrono::milliseconds(options.sync_interval_ms);
-  writer.disk_wait =
-      std::chrono::milliseconds(static_cast<std::int64_t>(options.disk_wait_s * 1e3));
   if (options.output != "-") writer.resume_command = resume_command(command_line);
   return writer;
 }
@@ -266,7 +171,7 @@ GenerateRun::Options run_options(const GenerateOptions& options, const CreatedEn
     };
   }
   run.stop_level = [&signals] { return static_cast<int>(signals.stop_request()); };
-  run.drain_timeout_s = options.drain_timeout_s;
+  run.drain_timeout_s = options.long_run.drain_timeout_s;
   run.on_progress = [&, engine = created.engine.get()](const GenerateProgress& now) {
     progress.update(to_snapshot(now, signals.stop_request() != StopRequest::kNone), engine->now());
   };
@@ -298,7 +203,13 @@ void warn_about_input(const RequestReader& reader, Progress& progress) {
 
 void add_generate_command(CLI::App& command, GenerateOptions& options) {
   add_input_options(command, options);
-  add_durability_options(command, options);
+  add_long_run_options(command, options.long_run);
+  command
+      .add_option("--max-inflight", options.max_inflight,
+                  "Requests in the engine at once (0: 4 for each of --max-num-seqs)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group("Long runs")
+      ->capture_default_str();
   add_engine_options(command, options.engine);
   add_sampling_options(command, options.sampling);
   command.add_option("--color", options.color, "auto, always or never")
@@ -314,21 +225,20 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   static_cast<void>(input_format(options));  // a bad name is told before the model is loaded
   const SignalWatcher signals;
   // Locked before the model is loaded: a mistaken path or a second run is told at once.
-  std::unique_ptr<LockedFile> output = open_output(
-      {.path = options.output, .existing = existing_output(options), .inputs = {options.input}});
+  std::unique_ptr<LockedFile> output = open_output({.path = options.output,
+                                                    .existing = existing_output(options.long_run),
+                                                    .inputs = {options.input}});
   Progress progress({.style = terminal_style(STDERR_FILENO, *color_mode_from(options.color)),
                      .quiet = options.quiet});
-  const CreatedEngine created = load_engine(config, options, progress);
+  const CreatedEngine created =
+      create_engine(config, options.chat_template, log_loading(progress, options.quiet));
   const EngineDescription& description = created.description;
   const SamplingParams defaults = sampling_defaults(options, description);
 
   const RunManifest manifest = make_manifest(options, description, defaults);
-  StartedRun started = start_run(*output, manifest,
-                                 {.resume = options.resume || options.force_resume,
-                                  .force = options.force_resume,
-                                  .retry_errors = options.retry_errors});
+  StartedRun started = start_run(*output, manifest, resume_options(options.long_run));
   if (!options.quiet) {
-    log_lines(progress, opening_report(description, defaults));
+    progress.log_lines(opening_report(description, defaults));
     for (const std::string& note : started.notes) progress.log(note);
     warn_about_space(options, manifest, progress);
   }
@@ -345,7 +255,7 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   progress.finish();
   const GenerateProgress result = run.progress();
   if (!options.quiet) {
-    log_lines(progress, closing_report(result, created.engine->now() - start));
+    progress.log_lines(closing_report(result, created.engine->now() - start));
     warn_about_input(reader, progress);
   }
   if (run.was_stopped() && !writer.reader_gone()) {

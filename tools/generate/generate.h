@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/engine_options.h"
+#include "tools/output/long_run_options.h"
 
 namespace llmrun {
 
@@ -22,15 +23,8 @@ struct GenerateOptions {
   std::string chat_template = "auto";
   bool return_token_ids = false;
 
-  bool resume = false;
-  bool force_resume = false;
-  bool retry_errors = false;
-  bool overwrite = false;
-  std::int32_t sync_interval_ms = 1000;
-  std::string durability = "interval";  // interval | each | none
-  double disk_wait_s = 0;
+  LongRunOptions long_run;
   std::int32_t max_inflight = 0;  // requests in the engine at once; 0: 4 times --max-num-seqs
-  double drain_timeout_s = 30.0;
 
   std::string color = "auto";  // auto | always | never
   bool quiet = false;          // errors only on stderr

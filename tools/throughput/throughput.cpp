@@ -17,7 +17,9 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/engine_factory.h"
+#include "tools/load_progress.h"
 #include "tools/progress.h"
+#include "tools/report/report_file.h"
 #include "tools/throughput/throughput_cases.h"
 #include "tools/throughput/throughput_render.h"
 #include "tools/throughput/throughput_report.h"
@@ -52,7 +54,7 @@ class ThroughputCommand {
   }
 
   const ThroughputReport& run() {
-    std::vector<ThroughputCase> cases = backend_cases(options_.engine);
+    std::vector<EngineCase> cases = backend_cases(options_.engine);
     prepare_workload(cases.front().config);
     if (options_.ablation) {
       cases = ablation_cases(
@@ -61,7 +63,7 @@ class ThroughputCommand {
            .workload_max_len = static_cast<std::int32_t>(report_.workload.longest())});
     }
     fill_batches(cases, std::ssize(report_.workload.requests));
-    for (const ThroughputCase& one : cases) measure(one);
+    for (const EngineCase& one : cases) measure(one);
     compare();
     // The ids are what made the report; it keeps their lengths and digest.
     for (WorkloadRequest& request : report_.workload.requests) request.prompt_token_ids.clear();
@@ -109,11 +111,12 @@ class ThroughputCommand {
          is_repeated ? fmt::format("{} prompts are there twice", duplicates) : ""});
   }
 
-  void measure(const ThroughputCase& one) {
+  void measure(const EngineCase& one) {
     CaseMeasurement measurement;
     measurement.definition = one;
     const auto start = std::chrono::steady_clock::now();
-    CreatedEngine created = create_engine(one.config, kChatTemplate, load_progress());
+    CreatedEngine created =
+        create_engine(one.config, kChatTemplate, log_loading(progress_, options_.quiet));
     measurement.load_s = seconds_since(start);
     measurement.description = created.description;
     log_engine(one, created.description);
@@ -140,25 +143,9 @@ class ThroughputCommand {
     if (!options_.trace.empty()) trace_.add(measurement);
   }
 
-  std::function<void(LoadProgressReport)> load_progress() {
-    constexpr std::uint64_t kBytesPerLine = std::uint64_t{1} << 30;
-    return [this, next_line = kBytesPerLine](LoadProgressReport report) mutable {
-      if (report.done_bytes < next_line) return;
-      next_line = report.done_bytes + kBytesPerLine;
-      log(fmt::format("loading: {:.1f} of {:.1f} GiB",
-                      static_cast<double>(report.done_bytes) / (1 << 30),
-                      static_cast<double>(report.total_bytes) / (1 << 30)));
-    };
-  }
-
-  void log_engine(const ThroughputCase& one, const EngineDescription& description) {
+  void log_engine(const EngineCase& one, const EngineDescription& description) {
     log(fmt::format("{}: {}", one.name, flags_of(description.config)));
-    std::string_view plan_text = memory_text_ = description.memory_plan.to_text();
-    while (!plan_text.empty()) {
-      const std::size_t end = std::min(plan_text.find('\n'), plan_text.size());
-      log(plan_text.substr(0, end));
-      plan_text.remove_prefix(std::min(end + 1, plan_text.size()));
-    }
+    if (!options_.quiet) progress_.log_lines(description.memory_plan.to_text());
     for (const std::string& note : description.notes) log("note: " + note);
   }
 
@@ -221,7 +208,6 @@ class ThroughputCommand {
   Progress progress_;
   ModelDescription model_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::string memory_text_;
   ThroughputReport report_;
   ThroughputTrace trace_;
 };

@@ -155,19 +155,6 @@ Json vllm_json(const CaseReport& one) {
           {"tokens_per_second", one.metric("total_tokens_per_s").mean()}};
 }
 
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
-std::string csv_line(const std::vector<std::string>& cells) {
-  std::string line;
-  for (const std::string& cell : cells) line += (line.empty() ? "" : ",") + csv_cell(cell);
-  return line + "\n";
-}
-
 }  // namespace
 
 nlohmann::ordered_json render_json(const ThroughputReport& report) {

@@ -234,46 +234,6 @@ std::string banner(const ThroughputReport& report) {
                            : "*** INVALID: these figures must not be used; see the checks ***\n";
 }
 
-std::size_t width_of(const std::string& text) {
-  return text.size();
-}
-
-std::string text_table(const ReportTable& table) {
-  std::vector<std::size_t> widths;
-  for (std::size_t column = 0; column < table.header.size(); ++column) {
-    std::size_t width = width_of(table.header[column]);
-    for (const auto& row : table.rows) width = std::max(width, width_of(row[column]));
-    widths.push_back(width);
-  }
-  std::string text = "\n" + table.title + "\n";
-  const auto add_row = [&](const std::vector<std::string>& row) {
-    std::string line = " ";
-    for (std::size_t column = 0; column < row.size(); ++column) {
-      line += fmt::format(" {:<{}} ", row[column], widths[column]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  };
-  add_row(table.header);
-  for (const auto& row : table.rows) add_row(row);
-  return text;
-}
-
-std::string markdown_table(const ReportTable& table) {
-  std::string text = fmt::format("\n## {}\n\n", table.title);
-  const auto add_row = [&](const std::vector<std::string>& row) {
-    text += "|";
-    for (const std::string& cell : row) text += " " + cell + " |";
-    text += "\n";
-  };
-  add_row(table.header);
-  text += "|";
-  for (std::size_t column = 0; column < table.header.size(); ++column) text += "---|";
-  text += "\n";
-  for (const auto& row : table.rows) add_row(row);
-  return text;
-}
-
 }  // namespace
 
 std::vector<ReportTable> report_tables(const ThroughputReport& report) {

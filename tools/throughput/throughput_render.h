@@ -6,15 +6,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/report/report_table.h"
 #include "tools/throughput/throughput_report.h"
 
 namespace llmrun {
-
-struct ReportTable {
-  std::string title;
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;
-};
 
 // The report as tables, for people.
 std::vector<ReportTable> report_tables(const ThroughputReport& report);

@@ -8,17 +8,11 @@
 #include <vector>
 
 #include "engine/engine_factory.h"
+#include "tools/engine_cases.h"
 #include "tools/progress.h"
 #include "tools/workload/workload.h"
 
 namespace llmrun {
-
-// One engine of the comparison.
-struct ThroughputCase {
-  std::string name;         // "paged", "naive", "L0", ...
-  std::string description;  // what it shows, for a table; may be empty
-  EngineConfig config;
-};
 
 // Times in seconds since the run started, when all requests arrive.
 struct RequestMeasurement {
@@ -38,7 +32,7 @@ struct RunMeasurement {
 };
 
 struct CaseMeasurement {
-  ThroughputCase definition;
+  EngineCase definition;
   EngineDescription description;
   double load_s = 0;  // until the engine was ready for its first request
   double warm_up_s = 0;

@@ -1,13 +1,9 @@
 #include "tools/throughput/throughput_trace.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-
 #include <fmt/format.h>
 
-#include "engine/core/error.h"
 #include "engine/core/json.h"
+#include "tools/report/report_file.h"
 
 namespace llmrun {
 namespace {
@@ -97,28 +93,6 @@ nlohmann::ordered_json ThroughputTrace::to_chrome_json() const {
 void ThroughputTrace::write(const std::string& path) const {
   write_text_file(path, to_jsonl());
   write_text_file(path + ".chrome.json", dump_json(to_chrome_json()) + "\n");
-}
-
-namespace {
-
-void close_or_throw(std::ofstream& file, const std::string& path) {
-  file.close();
-  if (file) return;
-  throw Error(ErrorKind::kOutput,
-              fmt::format("{} cannot be written: {}", path, std::strerror(errno)));
-}
-
-}  // namespace
-
-void write_text_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  close_or_throw(file, path);
-}
-
-void require_writable(const std::string& path) {
-  std::ofstream file(path, std::ios::binary | std::ios::app);
-  close_or_throw(file, path);
 }
 
 }  // namespace llmrun

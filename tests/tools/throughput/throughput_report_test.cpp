@@ -322,7 +322,7 @@ TEST_CASE("the ladder changes one thing a level") {
   CHECK(levels[3].config.steps_ahead == 0);
   CHECK(levels[4].config.cuda_graphs);
   CHECK(levels[4].config.steps_ahead == -1);
-  for (const ThroughputCase& level : levels) {
+  for (const EngineCase& level : levels) {
     CHECK(level.config.enable_prefix_caching == (level.name == "L4"));
   }
 }

@@ -8,7 +8,7 @@
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
 #include "tests/support/temporary_folder.h"
-#include "tools/throughput/throughput_trace.h"
+#include "tools/report/report_file.h"
 #include "tools/workload/workload_sources.h"
 
 namespace llmrun {

@@ -1,0 +1,83 @@
+#include "tools/output/long_run_options.h"
+
+#include <chrono>
+
+#include "engine/core/error.h"
+
+namespace llmrun {
+
+void add_long_run_options(CLI::App& command, LongRunOptions& options) {
+  const std::string group = "Long runs";
+  command
+      .add_flag("--resume", options.resume, "Go on with the rows that the output has no record of")
+      ->group(group);
+  command
+      .add_flag(
+          "--force-resume", options.force_resume,
+          "Resume although the model, the options or the input differ from those of the output")
+      ->group(group);
+  command
+      .add_flag("--retry-errors", options.retry_errors, "With --resume: run rows again that failed")
+      ->group(group);
+  command.add_flag("--overwrite", options.overwrite, "Replace an existing output")->group(group);
+  command
+      .add_option("--durability", options.durability,
+                  "When records are synced to disk: interval, each or none")
+      ->check(CLI::IsMember({"interval", "each", "none"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--sync-interval", options.sync_interval_ms, "Milliseconds between syncs")
+      ->check(CLI::Range(1, 3600000))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--disk-wait", options.disk_wait_s,
+                  "Seconds to wait for room when the disk is full, before the run ends")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--drain-timeout", options.drain_timeout_s,
+                  "Seconds that requests under way may take after the first SIGINT or SIGTERM")
+      ->check(CLI::Range(0.0, 1e9))
+      ->group(group)
+      ->capture_default_str();
+}
+
+ExistingOutput existing_output(const LongRunOptions& options) {
+  if (options.overwrite && (options.resume || options.force_resume)) {
+    throw Error(ErrorKind::kUsage,
+                "--overwrite and --resume contradict each other; give one of them");
+  }
+  if (options.retry_errors && !options.resume && !options.force_resume) {
+    throw Error(ErrorKind::kUsage, "--retry-errors needs --resume");
+  }
+  if (options.resume || options.force_resume) return ExistingOutput::kResume;
+  return options.overwrite ? ExistingOutput::kOverwrite : ExistingOutput::kRefuse;
+}
+
+ResumeOptions resume_options(const LongRunOptions& options) {
+  return {.resume = options.resume || options.force_resume,
+          .force = options.force_resume,
+          .retry_errors = options.retry_errors};
+}
+
+OutputWriter::Options writer_options(const LongRunOptions& options) {
+  OutputWriter::Options writer;
+  writer.durability = *durability_from(options.durability);
+  writer.sync_interval = std::chrono::milliseconds(options.sync_interval_ms);
+  writer.disk_wait =
+      std::chrono::milliseconds(static_cast<std::int64_t>(options.disk_wait_s * 1e3));
+  return writer;
+}
+
+std::string resume_command(std::string command_line) {
+  const std::string overwrite = " --overwrite";
+  if (const std::size_t at = command_line.find(overwrite); at != std::string::npos) {
+    command_line.erase(at, overwrite.size());
+  }
+  return command_line.find("--resume") == std::string::npos ? command_line + " --resume"
+                                                            : command_line;
+}
+
+}  // namespace llmrun

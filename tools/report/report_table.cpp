@@ -1,0 +1,81 @@
+#include "tools/report/report_table.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace llmrun {
+namespace {
+
+// A cell of Markdown is one line, and a bar would end it.
+std::string markdown_cell(const std::string& text) {
+  std::string cell;
+  for (const char c : text) {
+    if (c == '|') cell += '\\';
+    cell += c == '\n' ? ' ' : c;
+  }
+  return cell;
+}
+
+std::string csv_cell(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"') quoted += '"';
+    quoted += c;
+  }
+  quoted += '"';
+  return quoted;
+}
+
+}  // namespace
+
+std::string text_table(const ReportTable& table) {
+  std::vector<std::size_t> widths;
+  for (std::size_t column = 0; column < table.header.size(); ++column) {
+    std::size_t width = table.header[column].size();
+    for (const auto& row : table.rows) {
+      if (column < row.size()) width = std::max(width, row[column].size());
+    }
+    widths.push_back(width);
+  }
+  std::string text = "\n" + table.title + "\n";
+  const auto add_row = [&](const std::vector<std::string>& row) {
+    std::string line = " ";
+    for (std::size_t column = 0; column < row.size(); ++column) {
+      line += fmt::format(" {:<{}} ", row[column], widths[column]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  };
+  add_row(table.header);
+  for (const auto& row : table.rows) add_row(row);
+  return text;
+}
+
+std::string markdown_table(const ReportTable& table) {
+  std::string text = fmt::format("\n## {}\n\n", table.title);
+  const auto add_row = [&](const std::vector<std::string>& row) {
+    text += "|";
+    for (const std::string& cell : row) text += fmt::format(" {} |", markdown_cell(cell));
+    text += "\n";
+  };
+  add_row(table.header);
+  text += "|";
+  for (std::size_t column = 0; column < table.header.size(); ++column) text += "---|";
+  text += "\n";
+  for (const auto& row : table.rows) add_row(row);
+  return text;
+}
+
+std::string csv_line(const std::vector<std::string>& cells) {
+  std::string line;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    if (i > 0) line += ',';
+    line += csv_cell(cells[i]);
+  }
+  line += '\n';
+  return line;
+}
+
+}  // namespace llmrun

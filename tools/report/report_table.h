@@ -1,0 +1,22 @@
+// A table of a report, and the forms it is written in.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace llmrun {
+
+struct ReportTable {
+  std::string title;
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;  // as many cells as the header, or fewer
+};
+
+// Title and aligned columns, after an empty line.
+std::string text_table(const ReportTable& table);
+// A heading and a table in GitHub's Markdown, after an empty line.
+std::string markdown_table(const ReportTable& table);
+// One line of RFC 4180, ended by LF.
+std::string csv_line(const std::vector<std::string>& cells);
+
+}  // namespace llmrun
