@@ -59,6 +59,34 @@ SampleStatistics summarize(std::span<const double> samples) {
   return result;
 }
 
+double standard_error(std::span<const double> samples) {
+  if (samples.size() < 2) return 0;
+  const auto n = static_cast<double>(samples.size());
+  return std::sqrt(sum_of_squares(samples, mean_of(samples)) / (n - 1) / n);
+}
+
+Interval wilson_interval(double num_successes, double num_trials) {
+  if (num_trials <= 0) return {};
+  constexpr double z = 1.959964;
+  const double p = num_successes / num_trials;
+  const double scale = 1 + z * z / num_trials;
+  const double middle = (p + z * z / (2 * num_trials)) / scale;
+  const double half_width =
+      z * std::sqrt(p * (1 - p) / num_trials + z * z / (4 * num_trials * num_trials)) / scale;
+  return {std::max(0.0, middle - half_width), std::min(1.0, middle + half_width)};
+}
+
+double sign_test(std::int64_t num_first, std::int64_t num_second) {
+  const auto n = static_cast<double>(num_first + num_second);
+  double tail = 0;
+  for (std::int64_t i = 0; i <= std::min(num_first, num_second); ++i) {
+    const auto k = static_cast<double>(i);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) -
+                     n * std::log(2.0));
+  }
+  return std::min(1.0, 2 * tail);
+}
+
 Distribution distribution_of(std::vector<double> samples) {
   Distribution result;
   result.count = std::ssize(samples);

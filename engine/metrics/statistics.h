@@ -26,6 +26,22 @@ SampleStatistics summarize(std::span<const double> samples);
 // The 0.975 quantile of Student's t with `degrees_of_freedom` >= 1.
 double student_t_975(std::int64_t degrees_of_freedom);
 
+// Standard error of a mean: std / sqrt(n). Of zeros and ones it is sqrt(p (1 - p) / (n - 1)). 0 when
+// there are fewer than two samples.
+double standard_error(std::span<const double> samples);
+
+// The interval that holds a proportion with 95 % confidence, by Wilson's score (Wilson 1927): also
+// for proportions near 0 and 1, and never outside of them. {0, 1} when there are no trials.
+struct Interval {
+  double low = 0;
+  double high = 1;
+};
+Interval wilson_interval(double num_successes, double num_trials);
+
+// How likely so uneven a split is when both sides are equally likely (sign test, two-sided, exact):
+// for the pairs of which just one is right (McNemar). 1 when there are none.
+double sign_test(std::int64_t num_first, std::int64_t num_second);
+
 // Of many samples of a latency or a length.
 struct Distribution {
   std::int64_t count = 0;
