@@ -1,6 +1,7 @@
 #include "engine/engine_factory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -196,6 +197,18 @@ std::vector<TokenId> eos_token_ids(const ModelConfig& model, const GenerationDef
   return ids;
 }
 
+class Stopwatch {
+ public:
+  // Seconds since the last lap, or since this was made.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 // Everything that is decided before weights are loaded.
 struct Preparation {
   ModelLocation location;
@@ -272,12 +285,21 @@ LoadedModel load_weights(const Preparation& prepared,
 
 }  // namespace
 
+std::string StartUpTimes::to_text(std::size_t weight_bytes) const {
+  return fmt::format("start-up: device {:.2f} s, weights {:.2f} s ({:.1f} GB/s), memory {:.2f} s",
+                     device_s, weights_s,
+                     static_cast<double>(weight_bytes) / 1e9 / std::max(weights_s, 1e-9), memory_s);
+}
+
 CreatedEngine create_engine(const EngineConfig& requested, const std::string& chat_template,
                             const std::function<void(LoadProgressReport)>& progress) {
+  Stopwatch watch;
   Preparation prepared = prepare(requested, chat_template);
-  prepared.description.memory_plan = prepared.plan_memory();
-  LoadedModel loaded = load_weights(prepared, progress);
   EngineDescription& description = prepared.description;
+  description.memory_plan = prepared.plan_memory();
+  description.start_up.device_s = watch.lap();
+  LoadedModel loaded = load_weights(prepared, progress);
+  description.start_up.weights_s = watch.lap();
   description.notes.insert(description.notes.end(), loaded.notes.begin(), loaded.notes.end());
   description.model_fingerprint = loaded.fingerprint;
 
@@ -302,6 +324,7 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
 
   CreatedEngine created;
   created.engine = std::make_unique<LlmEngine>(std::move(parts), options);
+  description.start_up.memory_s = watch.lap();
   created.prompts = std::make_shared<const PromptProcessor>(prepared.tokenizer,
                                                             std::move(prepared.chat_template));
   created.description = std::move(description);

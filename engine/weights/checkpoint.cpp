@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <set>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/core/file.h"
 #include "engine/core/json.h"
@@ -42,6 +44,9 @@ constexpr std::array kFormats = {
 constexpr std::uint64_t kMaxIndexBytes = 64 << 20;
 constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
 constexpr std::uint64_t kSampleBytes = 64;  // of each tensor, for the fingerprint
+constexpr std::int64_t kReadBytes = 4
+                                    << 20;  // a thread reads and checks at once; fits its L2 or L3
+constexpr std::int32_t kMaxReadThreads = 8;
 
 bool is_shard_name(const std::string& name, std::string_view suffix) {
   return name.size() > suffix.size() && name.ends_with(suffix) && name.front() != '.' &&
@@ -50,21 +55,21 @@ bool is_shard_name(const std::string& name, std::string_view suffix) {
 
 // Whether the exponent bits `mask` of some element are all set: NaN or infinity.
 template <typename Bits>
-bool has_exponent(const Tensor& tensor, Bits mask) {
-  const Bits* bits = tensor.as<Bits>();
+bool has_exponent(std::span<const std::byte> bytes, Bits mask) {
+  const Bits* bits = reinterpret_cast<const Bits*>(bytes.data());
   Bits found = 0;
-  const std::int64_t size = tensor.num_elements();
-  for (std::int64_t i = 0; i < size; ++i) {
+  for (std::size_t i = 0; i < bytes.size() / sizeof(Bits); ++i) {
     found = static_cast<Bits>(found | static_cast<Bits>((bits[i] & mask) == mask));
   }
   return found != 0;
 }
 
-bool is_finite(const Tensor& tensor) {
-  switch (tensor.dtype()) {
-    case DType::kF32: return !has_exponent<std::uint32_t>(tensor, 0x7f800000U);
-    case DType::kBf16: return !has_exponent<std::uint16_t>(tensor, 0x7f80U);
-    case DType::kF16: return !has_exponent<std::uint16_t>(tensor, 0x7c00U);
+// bytes: whole elements of `dtype`.
+bool is_finite(std::span<const std::byte> bytes, DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return !has_exponent<std::uint32_t>(bytes, 0x7f800000U);
+    case DType::kBf16: return !has_exponent<std::uint16_t>(bytes, 0x7f80U);
+    case DType::kF16: return !has_exponent<std::uint16_t>(bytes, 0x7c00U);
     default: return true;
   }
 }
@@ -259,12 +264,30 @@ HostTensor Checkpoint::require(const std::string& name, std::initializer_list<st
     fail(fmt::format("type {}; supported are F32, F16 and BF16", tensor.type->name));
   }
   HostTensor result(*tensor.type->dtype, shape);
-  file.read(tensor, 0, std::span(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes)));
-  if (!is_finite(result.tensor())) {
+  const std::span bytes(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes));
+  std::atomic<bool> all_finite{true};
+  // One thread reads a page cache, or touches fresh memory, much slower than a bus or a good disk.
+  readers().parallel_ranges(static_cast<std::int64_t>(bytes.size()), kReadBytes,
+                            [&](std::int64_t begin, std::int64_t end, std::int32_t /*thread*/) {
+                              const auto piece =
+                                  bytes.subspan(static_cast<std::size_t>(begin),
+                                                static_cast<std::size_t>(end - begin));
+                              file.read(tensor, static_cast<std::uint64_t>(begin), piece);
+                              if (!is_finite(piece, *tensor.type->dtype)) all_finite = false;
+                            });
+  if (!all_finite) {
     notes_.push_back(fmt::format("{}: tensor {} holds NaN or infinity: requests will fail",
                                  file.path().string(), name));
   }
   return result;
+}
+
+ThreadPool& Checkpoint::readers() {
+  if (!readers_) {
+    readers_ = std::make_unique<ThreadPool>(ThreadPoolOptions{
+        .num_threads = std::min(kMaxReadThreads, default_num_threads()), .spin_us = 0});
+  }
+  return *readers_;
 }
 
 void Checkpoint::ignore(const std::string& name) {

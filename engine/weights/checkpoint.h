@@ -19,6 +19,7 @@
 
 #include "engine/core/json.h"
 #include "engine/core/tensor.h"
+#include "engine/core/thread_pool.h"
 #include "engine/weights/pytorch_file.h"
 #include "engine/weights/safetensors.h"
 
@@ -62,7 +63,7 @@ class Checkpoint {
   std::uint64_t num_bytes() const { return num_bytes_; }
 
   // Reads a tensor. Throws when there is none of this name, or its shape is another, or its type is
-  // none to compute with. Rank 0 to 4.
+  // none to compute with. Rank 0 to 4. Several threads read pieces of it.
   HostTensor require(const std::string& name, std::initializer_list<std::int64_t> shape);
 
   // Marks a tensor as known and not needed.
@@ -105,6 +106,7 @@ class Checkpoint {
     return files_[entry.file].tensors()[entry.index];
   }
   [[noreturn]] void fail_no_weights() const;
+  ThreadPool& readers();
 
   std::filesystem::path folder_;
   Options options_;
@@ -112,6 +114,7 @@ class Checkpoint {
   std::map<std::string, Entry> entries_;
   std::uint64_t num_bytes_ = 0;
   std::vector<std::string> notes_;
+  std::unique_ptr<ThreadPool> readers_;  // made when the first tensor is read
 };
 
 }  // namespace llmrun

@@ -19,9 +19,10 @@ nlohmann::ordered_json effective_sampling(const SamplingParams& params) {
 
 std::string opening_report(const EngineDescription& description, const SamplingParams& defaults) {
   std::string text = fmt::format(
-      "model: {} ({:.1f} M parameters, {})\ndevice: {}\n{}", description.config.model,
+      "model: {} ({:.1f} M parameters, {})\ndevice: {}\n{}{}\n", description.config.model,
       static_cast<double>(description.num_parameters) / 1e6, to_string(description.dtype),
-      description.device, description.memory_plan.to_text());
+      description.device, description.memory_plan.to_text(),
+      description.start_up.to_text(description.memory_plan.inputs.weight_bytes));
   for (const std::string& note : description.notes) text += fmt::format("note: {}\n", note);
   text += fmt::format("sampling: {}\n", dump_json(effective_sampling(defaults)));
   return text;

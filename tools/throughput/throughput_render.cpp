@@ -162,12 +162,15 @@ ReportTable output_table(const ThroughputReport& report) {
 }
 
 ReportTable start_up_table(const ThroughputReport& report) {
-  ReportTable table{.title = "Start-up (not in the figures above)",
-                    .header = {report.is_ablation ? "level" : "backend", "engine ready s",
-                               "warm-up s", "warm-up requests"},
-                    .rows = {}};
+  ReportTable table{
+      .title = "Start-up (not in the figures above)",
+      .header = {report.is_ablation ? "level" : "backend", "engine ready s", "device s",
+                 "weights s", "memory s", "warm-up s", "warm-up requests"},
+      .rows = {}};
   for (const CaseReport& one : report.cases) {
-    table.rows.push_back({one.name, number(one.load_s), number(one.warm_up_s),
+    table.rows.push_back({one.name, number(one.load_s), number(one.engine.start_up.device_s),
+                          number(one.engine.start_up.weights_s),
+                          number(one.engine.start_up.memory_s), number(one.warm_up_s),
                           fmt::format("{}", one.num_warm_up_requests)});
   }
   return table;

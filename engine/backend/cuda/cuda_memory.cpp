@@ -5,10 +5,17 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "kernels/cuda/check.h"
 
 namespace llmrun {
+namespace {
+
+constexpr std::int32_t kMaxThreads = 4;
+constexpr std::int64_t kCopyBytes = 1 << 20;  // one thread copies at once
+
+}  // namespace
 
 using kernels::check_cuda;
 
@@ -62,7 +69,9 @@ void CudaEvent::wait() const {
   check_cuda(cudaEventSynchronize(event_), "a step on the GPU");
 }
 
-HostToDeviceCopier::HostToDeviceCopier(cudaStream_t stream) : stream_(stream) {}
+HostToDeviceCopier::HostToDeviceCopier(cudaStream_t stream)
+    : stream_(stream),
+      threads_({.num_threads = std::min(kMaxThreads, default_num_threads()), .spin_us = 0}) {}
 
 void HostToDeviceCopier::copy(void* device, const void* source, std::size_t num_bytes) {
   for (std::size_t begin = 0; begin < num_bytes; begin += kPieceBytes) {
@@ -70,7 +79,12 @@ void HostToDeviceCopier::copy(void* device, const void* source, std::size_t num_
     Piece& piece = pieces_[next_];
     next_ = (next_ + 1) % pieces_.size();
     piece.is_free.wait();
-    std::memcpy(piece.memory.data(), static_cast<const std::byte*>(source) + begin, count);
+    const std::byte* from = static_cast<const std::byte*>(source) + begin;
+    threads_.parallel_ranges(static_cast<std::int64_t>(count), kCopyBytes,
+                             [&](std::int64_t first, std::int64_t last, std::int32_t /*thread*/) {
+                               std::memcpy(piece.memory.data() + first, from + first,
+                                           static_cast<std::size_t>(last - first));
+                             });
     check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(device) + begin, piece.memory.data(), count,
                                cudaMemcpyHostToDevice, stream_),
                "cudaMemcpyAsync to the GPU");

@@ -128,6 +128,28 @@ TEST_CASE("NaN and infinity among the weights are worth a note") {
   CHECK(notes_of("F16", 2, std::string("\0\0\x01\xfc", 4)) == std::vector{note});
 }
 
+// Larger than what one thread reads at once, and not a multiple of it.
+TEST_CASE("a large tensor comes whole, and its last element is checked") {
+  constexpr std::int64_t kSize = (std::int64_t{9} << 20) + 3;
+  std::string bytes(static_cast<std::size_t>(kSize) * 2, '\0');
+  for (std::size_t i = 0; i < bytes.size(); i += 2) {
+    bytes[i] = static_cast<char>(i >> 12);
+    bytes[i + 1] = static_cast<char>(i >> 20);
+  }
+  const auto notes_of = [](const std::string& content) {
+    const TemporaryFolder folder;
+    folder.write("model.safetensors", make_safetensors({{"w", "BF16", {kSize}, content}}));
+    Checkpoint checkpoint(folder.path());
+    const HostTensor tensor = checkpoint.require("w", {kSize});
+    CHECK(std::memcmp(tensor.tensor().data(), content.data(), content.size()) == 0);
+    return checkpoint.notes().size();
+  };
+  CHECK(notes_of(bytes) == 0);
+  bytes[bytes.size() - 2] = '\x80';
+  bytes[bytes.size() - 1] = '\x7f';  // infinity
+  CHECK(notes_of(bytes) == 1);
+}
+
 TEST_CASE("the type of most bytes") {
   const TemporaryFolder folder;
   folder.write("model.safetensors", make_safetensors({{"a", "F32", {1}, "1234"},
