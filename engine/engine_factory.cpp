@@ -336,6 +336,10 @@ std::string resolved_device(const EngineConfig& config) {
   return choose_cuda(config, notes) ? "cuda" : "cpu";
 }
 
+std::vector<ArchitectureDescription> supported_models() {
+  return describe_architectures();
+}
+
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template) {
   Preparation prepared = prepare(config, chat_template);
   ModelDescription described;

@@ -11,7 +11,7 @@
 #include "engine/engine_config.h"
 #include "engine/llm_engine.h"
 #include "engine/memory_plan.h"
-#include "engine/models/model_config.h"
+#include "engine/models/model_registry.h"
 #include "engine/prompt_processor.h"
 #include "engine/sequence/sampling_params.h"
 
@@ -72,6 +72,9 @@ struct ModelDescription {
   std::string chat_template;   // the same
 };
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template);
+
+// Every architecture that is supported, with the models that have it.
+std::vector<ArchitectureDescription> supported_models();
 
 // Sampling defaults: those of llmrun, overlaid with generation_config.json.
 SamplingParams default_sampling_params(const GenerationDefaults& defaults);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tiny checkpoints and golden files of tests/data/models/ with Hugging Face transformers.
 
-    python3 scripts/make_model_goldens.py tests/data/models
+    python3 scripts/make_model_goldens.py tests/data/models [NAME...]
 
 Each folder is a complete checkpoint with random weights and golden.json: for prompts of several
 lengths, what transformers computes in float32 (weights widened, attention in plain PyTorch):
@@ -22,13 +22,17 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, LlamaConfig, MistralConfig,
-                          Qwen2Config)
+from transformers import (AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig,
+                          MistralConfig, MixtralConfig, OPTConfig, Phi3Config, Qwen2Config,
+                          Qwen3Config)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from baichuan_reference import BaichuanReference
+
 PROMPT_LENGTHS = [1, 2, 15, 16, 17, 33, 130]
+LONG = PROMPT_LENGTHS + [300]
 NUM_GREEDY = 24
-MIN_MARGIN = 2e-3  # between the two greatest logits wherever an id is compared
+MIN_MARGIN = 1e-3  # between the two greatest logits wherever an id is compared
 VOCAB = 263
 
 SMALL = dict(vocab_size=VOCAB, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
@@ -70,38 +74,116 @@ MODELS = {
         rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0,
                              original_max_position_embeddings=64),
         **SMALL), torch.bfloat16, 1, False),
+    "llama_mlp_bias": (LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, mlp_bias=True, tie_word_embeddings=True, **SMALL),
+        torch.bfloat16, 1, False),
+    "llama_dynamic": (LlamaConfig(
+        hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=5.0),
+        **{**SMALL, "max_position_embeddings": 64}), torch.bfloat16, 1, False),
+    "opt_pre_norm": (OPTConfig(
+        hidden_size=48, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+        word_embed_proj_dim=48, vocab_size=VOCAB, max_position_embeddings=400,
+        bos_token_id=2, eos_token_id=2, pad_token_id=1), torch.float16, 1, False),
+    "opt_post_norm": (OPTConfig(
+        hidden_size=40, ffn_dim=56, num_hidden_layers=3, num_attention_heads=2,
+        word_embed_proj_dim=24, do_layer_norm_before=False, vocab_size=VOCAB,
+        max_position_embeddings=400, bos_token_id=2, eos_token_id=2, pad_token_id=1),
+        torch.bfloat16, 1, False),
+    "qwen3": (Qwen3Config(
+        hidden_size=40, intermediate_size=48, num_hidden_layers=2, num_attention_heads=7,
+        num_key_value_heads=1, head_dim=16, tie_word_embeddings=True, **SMALL),
+        torch.bfloat16, 1, False),
+    "baichuan_rope": (dict(
+        architectures=["BaichuanForCausalLM"], hidden_size=48, intermediate_size=56,
+        num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCAB, rms_norm_eps=1e-6,
+        max_position_embeddings=512, model_max_length=512, model_type="baichuan",
+        hidden_act="silu", tie_word_embeddings=False, torch_dtype="bfloat16",
+        bos_token_id=1, eos_token_id=2), torch.bfloat16, 1, False),
+    "baichuan_alibi": (dict(
+        architectures=["BaichuanForCausalLM"], hidden_size=40, intermediate_size=48,
+        num_hidden_layers=2, num_attention_heads=5, vocab_size=VOCAB, rms_norm_eps=1e-6,
+        model_max_length=512, model_type="baichuan", hidden_act="silu",
+        tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=1, eos_token_id=2),
+        torch.bfloat16, 1, False),
+    "gemma2": (Gemma2Config(
+        hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=20, query_pre_attn_scalar=24, sliding_window=11,
+        attn_logit_softcapping=4.0, final_logit_softcapping=8.0, **SMALL),
+        torch.bfloat16, 1, False),
+    "phi3_longrope": (Phi3Config(
+        hidden_size=48, intermediate_size=56, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, original_max_position_embeddings=64, pad_token_id=0,
+        rope_parameters=dict(rope_type="longrope", rope_theta=10000.0,
+                             short_factor=[1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 1.9, 2.1],
+                             long_factor=[1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 8.5]),
+        tie_word_embeddings=True, **SMALL), torch.bfloat16, 1, False),
+    "phi3_window": (Phi3Config(
+        hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, sliding_window=37, partial_rotary_factor=0.75, pad_token_id=0,
+        tie_word_embeddings=True, **SMALL), torch.bfloat16, 1, False),
+    "gpt2": (GPT2Config(
+        n_embd=48, n_layer=2, n_head=4, n_positions=400, vocab_size=VOCAB,
+        scale_attn_by_inverse_layer_idx=True, bos_token_id=2, eos_token_id=2),
+        torch.float16, 1, False),
+    "mixtral": (MixtralConfig(
+        hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2, sliding_window=None,
+        tie_word_embeddings=True, **SMALL), torch.bfloat16, 1, False),
+}
+
+# The lengths of prompts, the number of greedy ids and the file, where they are not the default. Scaling
+# that depends on the length of the run is compared where the run's length is known: within the
+# original context (64 tokens), and beyond.
+SHORT_RUN = ([1, 2, 15, 16, 17, 33, 40], 24, "golden.json")
+RUNS = {
+    "llama_dynamic": [SHORT_RUN, ([300], 1, "golden_300.json")],
+    "phi3_longrope": [SHORT_RUN, ([65, 130, 300], 24, "golden_512.json")],
+    **{name: [(PROMPT_LENGTHS, NUM_GREEDY, "golden.json")]
+       for name in ("llama_gqa", "llama_bias", "llama3_rope", "llama_linear", "mistral_window",
+                    "qwen2_tied", "qwen2_yarn")},
 }
 
 
 def randomize(model, seed, dtype):
     """Weights large enough that heads attend to something and logits differ."""
     generator = torch.Generator().manual_seed(seed)
+    is_gemma = type(model).__name__.startswith("Gemma")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if "norm" in name:
-                value = 1.0 + 0.2 * noise
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 value = 0.3 * noise
-            elif "embed_tokens" in name or "lm_head" in name:
+            elif "norm" in name or ".ln_" in name:
+                value = 0.2 * noise + (0.0 if is_gemma else 1.0)
+            elif any(part in name for part in ("embed_", "lm_head", "wte", "wpe")):
                 value = 0.35 * noise
             else:
-                value = 1.2 * noise / parameter.shape[-1] ** 0.5
+                # GPT-2's Conv1D holds [inputs, outputs].
+                inputs = parameter.shape[0 if ".c_" in name else -1]
+                value = 1.2 * noise / inputs ** 0.5
+            if "mlp.gate.weight" in name:
+                value = 4.0 * value  # a router that decides: few choices hang on rounding
             parameter.copy_(value.to(dtype).float())
 
 
-def evaluate(model, prompts):
-    """Golden entries, and the smallest margin of any decision."""
-    margin = float("inf")
+class TooClose(Exception):
+    """A decision that rounding could turn."""
+
+
+def evaluate(model, prompts, num_greedy):
+    """Golden entries. Raises TooClose."""
     entries = []
 
     def best(logits):
-        nonlocal margin
         top = torch.topk(logits, 2)
-        margin = min(margin, (top.values[0] - top.values[1]).item())
+        if top.values[0] - top.values[1] <= MIN_MARGIN:
+            raise TooClose
         return top.indices[0].item()
 
-    for prompt in prompts:
+    for prompt in reversed(prompts):  # the longest is the likeliest to fail
         logits = model(torch.tensor([prompt])).logits[0]
         logprobs = torch.log_softmax(logits.double(), dim=-1)
         entry = {
@@ -111,11 +193,11 @@ def evaluate(model, prompts):
             "top_ids": [best(row) for row in logits],
         }
         ids = list(prompt)
-        for _ in range(NUM_GREEDY):
+        for _ in range(num_greedy):
             ids.append(best(model(torch.tensor([ids])).logits[0, -1]))
         entry["greedy_ids"] = ids[len(prompt):]
-        entries.append(entry)
-    return entries, margin
+        entries.insert(0, entry)
+    return entries
 
 
 def bfloat16_error(model, prompts):
@@ -147,55 +229,94 @@ def write_in_old_spelling(folder):
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def save(model, folder, dtype, num_files):
+def checkpoint_tensors(name, model, dtype):
+    """Tensors under the names of published checkpoints."""
+    tensors = {}
+    for key, parameter in model.named_parameters():
+        value = parameter.detach().to(dtype).contiguous()
+        if key.endswith(".experts.gate_up_proj"):  # [experts, 2 I, H]
+            for expert, rows in enumerate(value):
+                place = key.replace("mlp.experts.gate_up_proj", f"block_sparse_moe.experts.{expert}.")
+                for part, half in zip(("w1", "w3"), rows.chunk(2)):
+                    tensors[f"{place}{part}.weight"] = half.contiguous()
+        elif key.endswith(".experts.down_proj"):
+            for expert, rows in enumerate(value):
+                place = key.replace("mlp.experts.down_proj", f"block_sparse_moe.experts.{expert}.")
+                tensors[f"{place}w2.weight"] = rows.contiguous()
+        elif name == "mixtral":
+            tensors[key.replace("mlp.gate.", "block_sparse_moe.gate.")] = value
+        elif name == "opt_post_norm":
+            tensors[key.removeprefix("model.")] = value  # as the first checkpoints were
+        elif name == "gpt2":
+            tensors[key.removeprefix("transformer.")] = value
+        else:
+            tensors[key] = value
+    return tensors
+
+
+def save(name, model, folder, dtype, num_files):
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
-    model.config.dtype = dtype
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    tensors = {name: parameter.detach().to(dtype).contiguous()
-               for name, parameter in model.named_parameters()}
+    if isinstance(model, BaichuanReference):
+        (folder / "config.json").write_text(json.dumps(model.config, indent=2) + "\n")
+    else:
+        model.config.dtype = dtype
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+    tensors = checkpoint_tensors(name, model, dtype)
     if num_files == 1:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return
     weight_map = {}
     names = sorted(tensors)
     for i in range(num_files):
-        part = {name: tensors[name] for name in names[i::num_files]}
+        part = {key: tensors[key] for key in names[i::num_files]}
         file = f"model-{i + 1:05d}-of-{num_files:05d}.safetensors"
         save_file(part, folder / file, metadata={"format": "pt"})
-        weight_map.update({name: file for name in part})
+        weight_map.update({key: file for key in part})
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def make_reference(config):
+    if isinstance(config, dict):
+        return BaichuanReference(config).eval()
+    config._attn_implementation = "eager"
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
 def make_model(name, folder):
     config, dtype, num_files, old_spelling = MODELS[name]
-    config._attn_implementation = "eager"
     prompt_generator = torch.Generator().manual_seed(len(name))
-    prompts = [torch.randint(4, VOCAB, (n,), generator=prompt_generator).tolist()
-               for n in PROMPT_LENGTHS]
-    for seed in range(100):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    runs = [([torch.randint(4, VOCAB, (n,), generator=prompt_generator).tolist() for n in lengths],
+             num_greedy, file)
+            for lengths, num_greedy, file in RUNS.get(name, [(LONG, NUM_GREEDY, "golden.json")])]
+    model = make_reference(config)
+    for seed in range(1000):
         randomize(model, seed, dtype)
-        entries, margin = evaluate(model, prompts)
-        if margin > MIN_MARGIN:
+        try:
+            goldens = [(file, prompts, evaluate(model, prompts, num_greedy))
+                       for prompts, num_greedy, file in reversed(runs)]
             break
+        except TooClose:
+            continue
     else:
         sys.exit(f"{name}: no seed with a margin above {MIN_MARGIN}")
-    save(model, folder, dtype, num_files)
+    save(name, model, folder, dtype, num_files)
     if old_spelling:
         write_in_old_spelling(folder)
-    golden = {"num_parameters": model.num_parameters(), "prompts": entries,
-              "bfloat16_error": bfloat16_error(model, prompts)}
-    (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    for file, prompts, entries in goldens:
+        golden = {"num_parameters": model.num_parameters(), "prompts": entries,
+                  "bfloat16_error": bfloat16_error(model, prompts)}
+        (folder / file).write_text(json.dumps(golden, separators=(",", ":")) + "\n")
     # What is on disk is what was evaluated.
+    written = checkpoint_tensors(name, model, torch.float32)
     for file in folder.glob("*.safetensors"):
         for key, value in load_file(file).items():
-            assert torch.equal(value.float(), model.get_parameter(key)), key
-    print(f"{name}: seed {seed}, margin {margin:.2e}, {model.num_parameters()} parameters")
+            assert torch.equal(value.float(), written[key]), key
+    print(f"{name}: seed {seed}, {model.num_parameters()} parameters", flush=True)
 
 
 ROPES = {
@@ -243,7 +364,7 @@ def main():
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     root = pathlib.Path(sys.argv[1])
-    for name in MODELS:
+    for name in sys.argv[2:] or MODELS:
         make_model(name, root / name)
     make_ropes(root / "rope.json")
 

@@ -264,7 +264,21 @@ def gpu():
     return "\n\n".join(["### On a GPU"] + [part for part in parts if part]) if parts else ""
 
 
-BLOCKS = {"speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+# Transformers has no Baichuan.
+CHECKED_AGAINST = {"BaichuanForCausalLM": "a plain PyTorch reference"}
+
+
+def architectures():
+    """The table that `llmrun info --architectures` prints, from the same place."""
+    source = (ROOT / "engine/models/model_registry.cpp").read_text(encoding="utf-8")
+    rows = re.findall(r'Architecture\{"(\w+)", "\w+", "([^"]+)",', source)
+    if not rows:
+        sys.exit("engine/models/model_registry.cpp has no table of architectures")
+    return ("| models | architecture in config.json | checked against |\n|---|---|---|\n" +
+            "\n".join(f"| {models} | `{name}` | {CHECKED_AGAINST.get(name, 'transformers')} |" for name, models in rows))
+
+
+BLOCKS = {"architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
 
 
 def check(after, before):

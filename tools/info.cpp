@@ -1,5 +1,6 @@
 #include "tools/info.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -21,6 +22,38 @@ namespace {
 
 using Rows = std::vector<std::pair<std::string, std::string>>;
 
+std::string describe_positions(const ModelConfig& model) {
+  switch (model.positions) {
+    case PositionEncoding::kLearned: return "learned";
+    case PositionEncoding::kAlibi: return "ALiBi";
+    case PositionEncoding::kRope: break;
+  }
+  const char* scaling = "";
+  switch (model.rope.scaling) {
+    case RopeScaling::kNone: break;
+    case RopeScaling::kLinear: scaling = ", linear scaling"; break;
+    case RopeScaling::kDynamic: scaling = ", dynamic scaling"; break;
+    case RopeScaling::kLlama3: scaling = ", llama3 scaling"; break;
+    case RopeScaling::kYarn: scaling = ", yarn scaling"; break;
+    case RopeScaling::kLongRope: scaling = ", longrope scaling"; break;
+  }
+  return fmt::format("rope, theta {}{}", model.rope.theta, scaling);
+}
+
+std::string describe_attention(const ModelConfig& model) {
+  std::string text = "full";
+  const auto is_window = [](std::int32_t width) { return width > 0; };
+  const auto num_windows =
+      std::count_if(model.sliding_windows.begin(), model.sliding_windows.end(), is_window);
+  if (num_windows > 0) {
+    const auto width =
+        *std::find_if(model.sliding_windows.begin(), model.sliding_windows.end(), is_window);
+    text = fmt::format("window of {} in {} of {} layers", width, num_windows, model.num_layers);
+  }
+  if (model.attention_softcap > 0) text += fmt::format(", soft cap {}", model.attention_softcap);
+  return text;
+}
+
 Rows model_rows(const ModelDescription& described) {
   const ModelConfig& model = described.model;
   Rows rows = {
@@ -35,11 +68,17 @@ Rows model_rows(const ModelDescription& described) {
       {"heads", fmt::format("{} query, {} key/value, of {}", model.num_query_heads,
                             model.num_kv_heads, model.head_dim)},
       {"vocabulary", fmt::format("{} rows", model.vocab_size)},
+      {"positions", describe_positions(model)},
+      {"attention", describe_attention(model)},
       {"context", fmt::format("{} tokens; this run {}", model.max_positions,
                               described.engine.config.max_model_len)},
       {"tokenizer", described.tokenizer},
       {"chat template", described.chat_template},
       {"end of sequence", fmt::format("{}", fmt::join(described.engine.eos_token_ids, ", "))}};
+  if (model.num_experts > 0) {
+    rows.emplace_back("experts", fmt::format("{} a layer, {} a token", model.num_experts,
+                                             model.num_experts_per_token));
+  }
   return rows;
 }
 
@@ -61,14 +100,28 @@ nlohmann::ordered_json to_json(const Rows& rows) {
   return json;
 }
 
+int print_architectures(bool as_json) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const ArchitectureDescription& known : supported_models()) {
+    list.push_back({{"architecture", known.name}, {"models", known.families}});
+    if (!as_json) fmt::print("{:<22} {}\n", known.name, known.families);
+  }
+  if (as_json) std::cout << dump_json(list, 2) << '\n';
+  std::fflush(stdout);
+  return 0;
+}
+
 }  // namespace
 
 void add_info_command(CLI::App& command, InfoOptions& options) {
   add_engine_options(command, options.engine);
   command.add_flag("--json", options.json, "Print JSON");
+  command.add_flag("--architectures", options.architectures,
+                   "List the supported architectures and the models that have them");
 }
 
 int run_info(const InfoOptions& options) {
+  if (options.architectures) return print_architectures(options.json);
   EngineConfig config = resolve(options.engine);
   config.model = model_or_demo(config.model);
   const ModelDescription described = describe_model(config, "auto");

@@ -10,6 +10,7 @@ namespace llmrun {
 struct InfoOptions {
   EngineOptions engine;
   bool json = false;
+  bool architectures = false;
 };
 
 void add_info_command(CLI::App& command, InfoOptions& options);

@@ -216,7 +216,7 @@ class KernelBench {
     };
     bench_weights(name, 2 * size, columns, size, make,
                   [&](const Tensor& out, const Tensor& x, const LinearWeight& weight) {
-                    backend_->gate_up_silu(out, x, weight);
+                    backend_->gate_up(out, x, weight, Activation::kSilu);
                   });
   }
 

@@ -1,4 +1,4 @@
-// Backend: the device. Memory, and the dozen operations of a decoder-only transformer.
+// Backend: the device. Memory, and the operations of a decoder-only transformer.
 //
 // Every Tensor is contiguous, row-major and on this backend's device; the output comes first. Work
 // is queued in call order; a backend may return before it is done, and everything a caller reads
@@ -23,6 +23,7 @@
 #include "engine/backend/kv_cache_view.h"
 #include "engine/backend/sampling_batch.h"
 #include "engine/backend/step_inputs.h"
+#include "engine/core/activation.h"
 #include "engine/core/tensor.h"
 
 namespace llmrun {
@@ -62,6 +63,12 @@ class LinearWeight {
 struct LinearSource {
   std::vector<Tensor> parts;   // host, each [N_i, K], f32 | f16 | bf16
   std::vector<Tensor> biases;  // host, each [N_i]; empty: no bias. As many as parts otherwise
+};
+
+// One expert of a mixture: an MLP of its own.
+struct Expert {
+  std::unique_ptr<LinearWeight> gate_up;  // from make_gate_up, gate and up [I, H]
+  std::unique_ptr<LinearWeight> down;     // [H, I]
 };
 
 // How the heads of one attention layer look at each other.
@@ -123,8 +130,8 @@ class Backend {
   // -------------------------------------------------------------------------------------- Packs a
   // weight. `dtype` is what it is stored and multiplied in: kF32, kBf16 or kF16.
   virtual std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) = 0;
-  // The same for an MLP's gate [I, H] and up [I, H] projections, to be used by gate_up_silu.
-  virtual std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) = 0;
+  // The same for the two parts gate [I, H] and up [I, H] of an MLP, to be used by gate_up.
+  virtual std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) = 0;
   // Random normal weights made on the device, for benchmarks without a checkpoint. Never zeros.
   virtual std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows,
                                                            std::int64_t num_columns, bool has_bias,
@@ -180,10 +187,35 @@ class Backend {
   virtual void linear(Tensor out, Tensor x, const LinearWeight& weight) = 0;
   // inout += x W^T (+ bias): the end of an attention or MLP block.  inout [T, N], x [T, K].
   virtual void linear_add(Tensor inout, Tensor x, const LinearWeight& weight) = 0;
-  // out = silu(x G^T) * (x U^T), weight from make_gate_up.  out [T, I], x [T, H].
-  virtual void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) = 0;
+  // inout[t] += table[rows[t]]: learned positions.  inout [T, H], table [N, H], rows [T] i32.
+  virtual void embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) = 0;
+  // out = activation(x G^T) * (x U^T), weight from make_gate_up.  out [T, I], x [T, H].
+  virtual void gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) = 0;
+  // inout = activation(inout): an MLP without a gate.  inout [T, I].
+  virtual void activate(Tensor inout, Activation activation) = 0;
+  // inout += x.  inout, x [T, H].
+  virtual void add(Tensor inout, Tensor x) = 0;
+  // inout *= factor.  inout [T, H].
+  virtual void scale(Tensor inout, float factor) = 0;
+  // inout = cap * tanh(inout / cap).  inout [R, V] f32.
+  virtual void soft_cap(Tensor inout, float cap) = 0;
   // out[t] = x[t] / sqrt(mean(x[t]^2) + eps) * weight.  out, x [T, H], weight [H]. out may be x.
   virtual void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) = 0;
+  // out[t] = (x[t] - mean) / sqrt(variance + eps) * weight + bias.  out, x [T, H], weight, bias
+  // [H]; an empty bias adds nothing. out may be x.
+  virtual void layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) = 0;
+  // rms_norm of `num_heads` heads from `first_head` on, each by itself, in place.
+  //   qkv [T, heads * D], weight [D]
+  virtual void norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads,
+                          Tensor weight, float eps) = 0;
+  // The weights of the `top_k` likeliest experts of each token; of the others 0. A row's weights
+  // add up to 1: softmax over the chosen ones; of equals the lower index.  inout [T, E] f32, logits
+  // before.
+  virtual void route(Tensor inout, std::int32_t top_k) = 0;
+  // inout[t] += sum over experts of routing[t][e] * down_e(activation(gate_e x[t]) * (up_e x[t])).
+  //   inout, x [T, H], routing [T, E] f32; scratch [T, I]: overwritten
+  virtual void add_experts(Tensor inout, Tensor x, Tensor routing, std::span<const Expert> experts,
+                           Activation activation, Tensor scratch) = 0;
   // Rotates q and k in place (halves: pairs (i, i + rotary_dim / 2), as Hugging Face) and stores k
   // and v.
   //   qkv [T, (Hq + 2 Hkv) D]: q heads, then k heads, then v heads

@@ -38,11 +38,11 @@ class CausalLm {
   virtual void forward(Backend& backend, const ForwardBatch& batch,
                        std::span<const KvCacheView> layers) = 0;
 
-  // Where forward() leaves its first `num_rows` rows: [num_rows, H], valid until the next
+  // Where forward() leaves its first `num_rows` rows: [num_rows, E], valid until the next
   // forward(). The place does not change after allocate_workspace().
   virtual Tensor hidden_states(std::int64_t num_rows) const = 0;
 
-  // logits [r, V] f32 from rows of hidden_states() [r, H].
+  // logits [r, V] f32 from rows of hidden_states() [r, E]; E is config().embedding_width().
   virtual void compute_logits(Backend& backend, Tensor logits, Tensor hidden) = 0;
 };
 

@@ -1,17 +1,19 @@
-// The decoder that most open models are: pre-norm residual layers of attention and gated MLP.
+// The decoder that all supported models are: residual layers of attention and an MLP. What a layer
+// has beyond the plain form is there in its weights; what is absent is left out.
 //
-//   x = embedding[ids]
-//   each layer:  x += attention(rms_norm(x)) ;  x += down(silu(gate(n)) * up(n)), n = rms_norm(x)
-//   logits = lm_head(rms_norm(x))
+//   x = embedding[ids] * scale (projected) (+ positions)
+//   each layer:  x += norm'(attention(norm(x))) ;  x += norm'(mlp(norm(x)))
+//     or, with config.norms_after_residual:  x = norm(x + attention(x)) ;  x = norm(x + mlp(x))
+//   logits = soft_cap(lm_head(projected(norm(x))))
 //
-// Source: Touvron et al. 2023, LLaMA, https://arxiv.org/abs/2302.13971, section 2.2. Tensor names
-// are those of Hugging Face's LlamaForCausalLM.
+// An architecture is a file that fills DecoderWeights from a checkpoint's names.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/models/causal_lm.h"
@@ -19,27 +21,65 @@
 
 namespace llmrun {
 
-// What architectures of this form differ in.
-struct DecoderTraits {
-  bool qkv_bias = false;
-  bool attention_output_bias = false;
+enum class NormKind : std::uint8_t {
+  kRms,    // x / rms(x) * weight
+  kLayer,  // (x - mean) / deviation * weight + bias
 };
 
+struct Norm {
+  NormKind kind = NormKind::kRms;
+  DeviceTensor weight;  // [H]; empty: no norm
+  DeviceTensor bias;    // [H] of kLayer
+
+  bool exists() const { return !weight.tensor.empty(); }
+};
+
+// `added`: to each weight, for models that store weight - 1.
+Norm load_rms_norm(WeightLoader& weights, const std::string& name, std::int64_t size,
+                   float added = 0.0F);
+Norm load_layer_norm(WeightLoader& weights, const std::string& name, std::int64_t size);
+
 struct DecoderLayer {
-  DeviceTensor attention_norm;                     // [H]
+  Norm attention_norm;
   std::unique_ptr<LinearWeight> qkv;               // [(Hq + 2 Hkv) D, H]
+  DeviceTensor query_norm;                         // [D], of each head before rotation; empty: none
+  DeviceTensor key_norm;                           // [D]
   std::unique_ptr<LinearWeight> attention_output;  // [H, Hq D]
-  DeviceTensor mlp_norm;                           // [H]
-  std::unique_ptr<LinearWeight> gate_up;           // gate and up [I, H]
-  std::unique_ptr<LinearWeight> down;              // [H, I]
+  Norm attention_output_norm;                      // before it is added; empty: none
+
+  Norm mlp_norm;
+  std::unique_ptr<LinearWeight> gate_up;  // gate and up [I, H]; null: no gate, but `up`
+  std::unique_ptr<LinearWeight> up;       // [I, H]
+  std::unique_ptr<LinearWeight> down;     // [H, I]
+  std::unique_ptr<LinearWeight> router;   // [experts, H]; null: the one MLP above
+  std::vector<Expert> experts;
+  Norm mlp_output_norm;  // before it is added; empty: none
+
   AttentionParams attention_params;
 };
 
-class PreNormDecoder final : public CausalLm {
+// Scale and window of a layer, as the configuration has them.
+AttentionParams make_attention_params(const ModelConfig& config, std::int32_t layer);
+
+struct DecoderWeights {
+  std::unique_ptr<LinearWeight> embedding;        // [V, E]
+  std::unique_ptr<LinearWeight> embedding_input;  // [H, E]; null: E is H
+  std::unique_ptr<LinearWeight> positions;        // [positions, H] learned; null: none
+  DeviceTensor rope_table;                        // [positions, rotated]; empty: none
+  DeviceTensor alibi_slopes;                      // [Hq]; empty: none
+  std::vector<DecoderLayer> layers;
+  Norm final_norm;                                 // empty: none
+  std::unique_ptr<LinearWeight> embedding_output;  // [E, H]; null: E is H
+  std::unique_ptr<LinearWeight> lm_head;           // [V, E]; null: the embedding
+};
+
+// Angles of config.rope for positions below `max_positions`.
+DeviceTensor load_rope_table(const ModelConfig& config, WeightLoader& weights,
+                             std::int64_t max_positions);
+
+class Decoder final : public CausalLm {
  public:
-  // `max_positions`: rows of the rotary table.
-  PreNormDecoder(ModelConfig config, const DecoderTraits& traits, WeightLoader& weights,
-                 std::int64_t max_positions);
+  Decoder(ModelConfig config, DecoderWeights weights, std::int64_t max_positions);
 
   const ModelConfig& config() const override { return config_; }
   std::int64_t max_positions() const override { return max_positions_; }
@@ -58,26 +98,30 @@ class PreNormDecoder final : public CausalLm {
   struct Workspace {
     DeviceTensor hidden;       // [max_tokens, H] the residual stream
     DeviceTensor narrow;       // [max_tokens, max(H, Hq D)] normed input, then attention output
-    DeviceTensor wide;         // [max_tokens, max((Hq + 2 Hkv) D, I)] qkv, then MLP activation
+    DeviceTensor wide;         // [max_tokens, max((Hq + 2 Hkv) D, I, H)] qkv, then MLP activation
+    DeviceTensor routing;      // [max_tokens, experts] f32
     DeviceTensor logits_rows;  // [max_logits_rows, H] rows of `hidden` whose logits are wanted
+    DeviceTensor output_rows;  // [max_logits_rows, E] the same projected, where E is not H
   };
 
-  DecoderLayer load_layer(std::int32_t index, const DecoderTraits& traits, WeightLoader& weights);
   std::int64_t narrow_size() const;
   std::int64_t wide_size() const;
+  bool has_projection() const { return config_.embedding_width() != config_.hidden_size; }
+  void embed(Backend& backend, const ForwardBatch& batch, Tensor hidden);
+  void apply(Backend& backend, const Norm& norm, Tensor out, Tensor x) const;
+  Tensor block_input(Backend& backend, const Norm& norm, Tensor hidden) const;
+  void add_block(Backend& backend, Tensor hidden, Tensor x, const LinearWeight& weight,
+                 const Norm& output_norm, const Norm& residual_norm, Tensor scratch) const;
   void project_qkv(Backend& backend, const DecoderLayer& layer, const KvCacheView& kv,
                    const ForwardBatch& batch);
   void attend(Backend& backend, const DecoderLayer& layer, const KvCacheView& kv,
               const ForwardBatch& batch);
   void run_mlp(Backend& backend, const DecoderLayer& layer, Tensor hidden);
+  void run_experts(Backend& backend, const DecoderLayer& layer, Tensor hidden, Tensor input);
 
   ModelConfig config_;
+  DecoderWeights weights_;
   std::int64_t max_positions_;
-  std::unique_ptr<LinearWeight> embedding_;  // [V, H]
-  std::vector<DecoderLayer> layers_;
-  DeviceTensor final_norm_;                // [H]
-  std::unique_ptr<LinearWeight> lm_head_;  // [V, H]; null: the embedding
-  DeviceTensor rope_table_;                // [max_positions, D]
   Workspace workspace_;
 };
 

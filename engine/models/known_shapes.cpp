@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -24,7 +25,7 @@ struct Shape {
   std::int32_t vocab_size;
   std::int64_t max_positions;
   double rms_norm_eps;
-  double rope_theta;
+  double rope_theta;     // 0: no rotary embedding
   double llama3_factor;  // of the rope scaling; 0: none
   bool tie_word_embeddings;
   TokenId eos_token_id;
@@ -33,6 +34,13 @@ struct Shape {
 constexpr std::string_view kLlama = "LlamaForCausalLM";
 constexpr std::string_view kMistral = "MistralForCausalLM";
 constexpr std::string_view kQwen2 = "Qwen2ForCausalLM";
+constexpr std::string_view kQwen3 = "Qwen3ForCausalLM";
+constexpr std::string_view kOpt = "OPTForCausalLM";
+constexpr std::string_view kBaichuan = "BaichuanForCausalLM";
+constexpr std::string_view kGemma2 = "Gemma2ForCausalLM";
+constexpr std::string_view kPhi3 = "Phi3ForCausalLM";
+constexpr std::string_view kGpt2 = "GPT2LMHeadModel";
+constexpr std::string_view kMixtral = "MixtralForCausalLM";
 constexpr TokenId kQwenEos = 151645;
 constexpr TokenId kLlama3Eos = 128009;
 
@@ -58,10 +66,64 @@ constexpr std::array kShapes = {
     Shape{"llama-3.2-1b",  kLlama,   2048,  8192, 16, 32,  8,  64, 128256, 131072, 1e-5, 5e5, 32, true,  kLlama3Eos},
     Shape{"llama-3.2-3b",  kLlama,   3072,  8192, 28, 24,  8, 128, 128256, 131072, 1e-5, 5e5, 32, true,  kLlama3Eos},
     Shape{"mistral-7b",    kMistral, 4096, 14336, 32, 32,  8, 128,  32768,  32768, 1e-5, 1e6,  0, false, 2},
+    Shape{"mixtral-8x7b",  kMixtral, 4096, 14336, 32, 32,  8, 128,  32000,  32768, 1e-5, 1e6,  0, false, 2},
+    Shape{"qwen3-0.6b",    kQwen3,   1024,  3072, 28, 16,  8, 128, 151936,  40960, 1e-6, 1e6,  0, true,  kQwenEos},
+    Shape{"qwen3-4b",      kQwen3,   2560,  9728, 36, 32,  8, 128, 151936,  40960, 1e-6, 1e6,  0, true,  kQwenEos},
+    Shape{"qwen3-8b",      kQwen3,   4096, 12288, 36, 32,  8, 128, 151936,  40960, 1e-6, 1e6,  0, false, kQwenEos},
+    Shape{"qwen3-14b",     kQwen3,   5120, 17408, 40, 40,  8, 128, 151936,  40960, 1e-6, 1e6,  0, false, kQwenEos},
+    Shape{"qwen3-32b",     kQwen3,   5120, 25600, 64, 64,  8, 128, 151936,  40960, 1e-6, 1e6,  0, false, kQwenEos},
+    Shape{"opt-125m",      kOpt,      768,  3072, 12, 12, 12,  64,  50272,   2048, 1e-5, 0,    0, true,  2},
+    Shape{"opt-350m",      kOpt,     1024,  4096, 24, 16, 16,  64,  50272,   2048, 1e-5, 0,    0, true,  2},
+    Shape{"opt-1.3b",      kOpt,     2048,  8192, 24, 32, 32,  64,  50272,   2048, 1e-5, 0,    0, true,  2},
+    Shape{"opt-6.7b",      kOpt,     4096, 16384, 32, 32, 32, 128,  50272,   2048, 1e-5, 0,    0, true,  2},
+    Shape{"opt-13b",       kOpt,     5120, 20480, 40, 40, 40, 128,  50272,   2048, 1e-5, 0,    0, true,  2},
+    Shape{"baichuan2-7b",  kBaichuan, 4096, 11008, 32, 32, 32, 128, 125696,  4096, 1e-6, 1e4,  0, false, 2},
+    Shape{"baichuan2-13b", kBaichuan, 5120, 13696, 40, 40, 40, 128, 125696,  4096, 1e-6, 0,    0, false, 2},
+    Shape{"gemma-2-2b",    kGemma2,  2304,  9216, 26,  8,  4, 256, 256000,   8192, 1e-6, 1e4,  0, true,  1},
+    Shape{"gemma-2-9b",    kGemma2,  3584, 14336, 42, 16,  8, 256, 256000,   8192, 1e-6, 1e4,  0, true,  1},
+    Shape{"gemma-2-27b",   kGemma2,  4608, 36864, 46, 32, 16, 128, 256000,   8192, 1e-6, 1e4,  0, true,  1},
+    Shape{"phi-3-mini",    kPhi3,    3072,  8192, 32, 32, 32,  96,  32064,   4096, 1e-5, 1e4,  0, false, 32000},
+    Shape{"gpt2",          kGpt2,     768,  3072, 12, 12, 12,  64,  50257,   1024, 1e-5, 0,    0, true,  50256},
+    Shape{"vicuna-7b",     kLlama,   4096, 11008, 32, 32, 32, 128,  32000,   4096, 1e-5, 1e4,  0, false, 2},
+    Shape{"vicuna-13b",    kLlama,   5120, 13824, 40, 40, 40, 128,  32000,   4096, 1e-5, 1e4,  0, false, 2},
+    Shape{"chinese-alpaca-2-7b", kLlama, 4096, 11008, 32, 32, 32, 128, 55296, 4096, 1e-5, 1e4, 0, false, 2},
+    Shape{"deepseekmath-7b", kLlama, 4096, 11008, 30, 32, 32, 128, 102400,   4096, 1e-6, 1e4,  0, false, 100001},
     Shape{"tinyllama-1.1b", kLlama,  2048,  5632, 22, 32,  4,  64,  32000,   2048, 1e-5, 1e4,  0, false, 2},
     Shape{"tiny",          kLlama,     64,   176,  2,  4,  2,  16,    512,   2048, 1e-5, 1e4,  0, true,  2},
     // clang-format on
 };
+
+// What the other columns leave open: the published configurations of each architecture.
+void complete(const Shape& shape, ModelConfig& config) {
+  if (shape.architecture == kOpt) {
+    config.positions = PositionEncoding::kLearned;
+    config.activation = Activation::kRelu;
+    config.attention_bias = true;
+    if (shape.name == "opt-350m") {
+      config.norms_after_residual = true;
+      config.embedding_size = 512;
+    }
+  } else if (shape.architecture == kGpt2) {
+    config.positions = PositionEncoding::kLearned;
+    config.activation = Activation::kGeluTanh;
+  } else if (shape.architecture == kBaichuan && shape.rope_theta == 0) {
+    config.positions = PositionEncoding::kAlibi;
+  } else if (shape.architecture == kGemma2) {
+    config.activation = Activation::kGeluTanh;
+    config.embedding_scale = std::sqrt(shape.hidden_size);
+    config.attention_scale = 1.0 / std::sqrt(shape.name == "gemma-2-27b" ? 144.0 : 256.0);
+    config.attention_softcap = 50.0;
+    config.logits_softcap = 30.0;
+    for (std::size_t layer = 0; layer < config.sliding_windows.size(); layer += 2) {
+      config.sliding_windows[layer] = 4096;
+    }
+  } else if (shape.architecture == kPhi3) {
+    config.sliding_windows.assign(config.sliding_windows.size(), 2047);
+  } else if (shape.architecture == kMixtral) {
+    config.num_experts = 8;
+    config.num_experts_per_token = 2;
+  }
+}
 
 std::string to_lower(std::string text) {
   for (char& c : text) {
@@ -95,8 +157,8 @@ ModelConfig known_shape(const std::string& name) {
   config.head_dim = it->head_dim;
   config.vocab_size = it->vocab_size;
   config.max_positions = it->max_positions;
-  config.rms_norm_eps = it->rms_norm_eps;
-  config.rope.theta = it->rope_theta;
+  config.norm_eps = it->rms_norm_eps;
+  if (it->rope_theta > 0) config.rope.theta = it->rope_theta;
   if (it->llama3_factor > 0) {
     config.rope.scaling = RopeScaling::kLlama3;
     config.rope.factor = it->llama3_factor;
@@ -106,6 +168,7 @@ ModelConfig known_shape(const std::string& name) {
   config.sliding_windows.assign(static_cast<std::size_t>(it->num_layers), 0);
   config.dtype = DType::kBf16;
   config.eos_token_ids = {it->eos_token_id};
+  complete(*it, config);
   return config;
 }
 

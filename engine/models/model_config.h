@@ -1,10 +1,6 @@
 // ModelConfig: what config.json says about a decoder-only transformer, checked and in one form.
-//
-// Every number is range-checked here, so that no product of sizes can overflow later. Keys that say
-// nothing about the computation are not read. Old and new spellings (rope_scaling and
-// rope_parameters, torch_dtype and dtype) mean the same.
-// Source: https://github.com/huggingface/transformers,
-// models/{llama,mistral,qwen2}/configuration_*.
+// Each architecture reads it with the parts of config_reader.h. Source:
+// https://github.com/huggingface/transformers, models/*/configuration_*.
 #pragma once
 
 #include <cstdint>
@@ -13,27 +9,35 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
+#include "engine/core/activation.h"
 #include "engine/core/dtype.h"
 #include "engine/core/token_id.h"
 
 namespace llmrun {
 
 // How the angles of rotary position embeddings are scaled beyond the trained length.
-enum class RopeScaling : std::uint8_t { kNone, kLinear, kLlama3, kYarn };
+enum class RopeScaling : std::uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn, kLongRope };
 
 struct RopeConfig {
   double theta = 10000.0;  // wavelength base
   RopeScaling scaling = RopeScaling::kNone;
   double factor = 1.0;
-  std::int64_t original_max_positions = 0;  // llama3, yarn: length the model was first trained for
+  std::int64_t original_max_positions = 0;  // length the model was first trained for
   double low_freq_factor = 1.0;             // llama3
   double high_freq_factor = 4.0;            // llama3
   double beta_fast = 32.0;                  // yarn
   double beta_slow = 1.0;                   // yarn
   bool truncate = true;                     // yarn: round the correction range to whole dimensions
-  double attention_factor = 1.0;            // yarn: multiplies cos and sin
+  std::vector<double> short_factors;        // longrope: [rotated / 2], up to the original length
+  std::vector<double> long_factors;         // longrope: [rotated / 2], beyond it
+  double attention_factor = 1.0;            // yarn, longrope: multiplies cos and sin
+};
+
+// How a model knows where a token stands.
+enum class PositionEncoding : std::uint8_t {
+  kRope,
+  kLearned,  // a table added to the embeddings
+  kAlibi,    // a bias of attention; Press et al. 2021, https://arxiv.org/abs/2108.12409
 };
 
 struct ModelConfig {
@@ -46,11 +50,24 @@ struct ModelConfig {
   std::int32_t head_dim = 0;
   std::int32_t vocab_size = 0;     // rows of the embedding; may exceed the tokenizer's
   std::int64_t max_positions = 0;  // longest context the model is made for, rope scaling included
-  double rms_norm_eps = 1e-6;
+  double norm_eps = 1e-6;
+  Activation activation = Activation::kSilu;
+  PositionEncoding positions = PositionEncoding::kRope;
   RopeConfig rope;
+  std::int32_t rotary_dim = 0;  // dimensions of a head that are rotated; 0: all
   bool tie_word_embeddings = false;
-  bool attention_bias =
-      false;  // q, k, v and output projections, where the architecture has a choice
+  // Where the architecture has a choice.
+  bool attention_bias = false;  // q, k, v and output projections
+  bool mlp_bias = false;
+  bool norms_after_residual = false;      // norm(x + block(x)) instead of x + block(norm(x))
+  std::int32_t embedding_size = 0;        // columns of the embedding, projected; 0: hidden_size
+  double embedding_scale = 1.0;           // multiplies embeddings
+  double attention_scale = 0.0;           // of q . k; 0: 1 / sqrt(head_dim)
+  bool attention_scale_by_layer = false;  // divided by the layer's number, the first is 1
+  double attention_softcap = 0.0;         // > 0: cap * tanh(score / cap)
+  double logits_softcap = 0.0;            // likewise
+  std::int32_t num_experts = 0;           // of each MLP; 0: a plain MLP
+  std::int32_t num_experts_per_token = 0;
   // Per layer: 0 sees the whole context; w > 0 sees a token and the w - 1 tokens before it.
   std::vector<std::int32_t> sliding_windows;
   std::optional<DType> dtype;  // of the checkpoint, when config.json says it
@@ -61,14 +78,10 @@ struct ModelConfig {
 
   std::int64_t q_size() const { return std::int64_t{num_query_heads} * head_dim; }
   std::int64_t kv_size() const { return std::int64_t{num_kv_heads} * head_dim; }
+  std::int64_t qkv_size() const { return q_size() + 2 * kv_size(); }
+  std::int32_t embedding_width() const { return embedding_size > 0 ? embedding_size : hidden_size; }
+  std::int32_t rotary_size() const { return rotary_dim > 0 ? rotary_dim : head_dim; }
 };
-
-// The architecture that config.json names: its first `architectures` entry, else the one its
-// `model_type` stands for. `place` begins error messages. Throws Error(kModel).
-std::string read_architecture(const nlohmann::json& json, const std::string& place);
-
-// Throws Error(kModel): "<place>: <key>: expected ..., found ...".
-ModelConfig parse_model_config(const nlohmann::json& json, const std::string& place);
 
 // What generation_config.json recommends; absent where it says nothing.
 struct GenerationDefaults {

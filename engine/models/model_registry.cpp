@@ -21,14 +21,25 @@ constexpr std::uint64_t kMaxConfigBytes = 16 << 20;
 
 struct Architecture {
   std::string_view name;
-  std::unique_ptr<CausalLm> (*make)(const ModelConfig& config, WeightLoader& weights,
-                                    std::int64_t max_positions);
+  std::string_view model_type;
+  std::string_view families;  // for people: models of this architecture
+  ReadConfig* read_config;
+  MakeModel* make;
 };
 
 constexpr std::array kArchitectures = {
-    Architecture{"LlamaForCausalLM", make_llama},
-    Architecture{"MistralForCausalLM", make_llama},
-    Architecture{"Qwen2ForCausalLM", make_qwen2},
+    // clang-format off
+    Architecture{"LlamaForCausalLM", "llama", "Llama 1, 2, 3, 3.1, 3.2, 3.3, Vicuna, Chinese-Alpaca, DeepSeekMath, TinyLlama, Yi", read_llama_config, make_llama},
+    Architecture{"MistralForCausalLM", "mistral", "Mistral 7B", read_mistral_config, make_llama},
+    Architecture{"MixtralForCausalLM", "mixtral", "Mixtral 8x7B, 8x22B", read_mixtral_config, make_mixtral},
+    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2, Qwen2.5", read_qwen2_config, make_qwen2},
+    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3 (dense)", read_qwen3_config, make_qwen3},
+    Architecture{"OPTForCausalLM", "opt", "OPT 125m to 66b, 350m included", read_opt_config, make_opt},
+    Architecture{"BaichuanForCausalLM", "baichuan", "Baichuan2 7B and 13B", read_baichuan_config, make_baichuan},
+    Architecture{"Gemma2ForCausalLM", "gemma2", "Gemma 2 2B, 9B, 27B", read_gemma2_config, make_gemma2},
+    Architecture{"Phi3ForCausalLM", "phi3", "Phi-3 mini and medium, Phi-3.5 mini, Phi-4", read_phi3_config, make_phi3},
+    Architecture{"GPT2LMHeadModel", "gpt2", "GPT-2", read_gpt2_config, make_gpt2},
+    // clang-format on
 };
 
 const Architecture* find_architecture(const std::string& name) {
@@ -77,26 +88,54 @@ LoadedModel load_dummy(const ModelLocation& location, const ModelConfig& config,
 
 }  // namespace
 
+std::vector<ArchitectureDescription> describe_architectures() {
+  std::vector<ArchitectureDescription> described;
+  for (const Architecture& architecture : kArchitectures) {
+    described.push_back({std::string(architecture.name), std::string(architecture.families)});
+  }
+  return described;
+}
+
 std::vector<std::string> supported_architectures() {
   std::vector<std::string> names;
   for (const Architecture& architecture : kArchitectures) names.emplace_back(architecture.name);
   return names;
 }
 
+std::string read_architecture(const nlohmann::json& json, const std::string& place) {
+  const JsonObject object(json, place);
+  if (const nlohmann::json* list = object.find_array("architectures"); list && !list->empty()) {
+    if (!list->front().is_string()) {
+      object.fail("architectures",
+                  fmt::format("expected names, found {}", describe_json(list->front())));
+    }
+    return list->front().get<std::string>();
+  }
+  const std::string model_type = object.get_string("model_type");
+  for (const Architecture& known : kArchitectures) {
+    if (model_type == known.model_type) return std::string(known.name);
+  }
+  return model_type;
+}
+
+ModelConfig parse_model_config(const nlohmann::json& json, const std::string& place) {
+  const std::string name = read_architecture(json, place);
+  const Architecture* architecture = find_architecture(name);
+  if (architecture == nullptr) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("{}: architectures: {} is not supported; supported are {}", place,
+                            describe_json(nlohmann::json(name)),
+                            fmt::join(supported_architectures(), ", ")));
+  }
+  return architecture->read_config(JsonObject(json, place), name);
+}
+
 ModelConfig read_model_config(const ModelLocation& location) {
   if (location.is_shape()) return known_shape(location.shape_name());
   const std::filesystem::path path = location.folder / "config.json";
   const std::string place = path.string();
-  const nlohmann::json json =
-      parse_json(read_file(path, kMaxConfigBytes, ErrorKind::kModel), place);
-  const std::string architecture = read_architecture(json, place);
-  if (find_architecture(architecture) == nullptr) {
-    throw Error(ErrorKind::kModel,
-                fmt::format("{}: architectures: {} is not supported; supported are {}", place,
-                            describe_json(nlohmann::json(architecture)),
-                            fmt::join(supported_architectures(), ", ")));
-  }
-  return parse_model_config(json, place);
+  return parse_model_config(parse_json(read_file(path, kMaxConfigBytes, ErrorKind::kModel), place),
+                            place);
 }
 
 std::int64_t num_parameters(const ModelConfig& config) {

@@ -7,15 +7,31 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/models/causal_lm.h"
 #include "engine/models/weight_loader.h"
 #include "engine/weights/model_location.h"
 
 namespace llmrun {
 
+// The architecture that config.json names: its first `architectures` entry, else the one its
+// `model_type` stands for. `place` begins error messages. Throws Error(kModel).
+std::string read_architecture(const nlohmann::json& json, const std::string& place);
+
+// Throws Error(kModel): "<place>: <key>: expected ..., found ...".
+ModelConfig parse_model_config(const nlohmann::json& json, const std::string& place);
+
 // The configuration of a folder or of a known shape. Throws Error(kModel), for an unknown
 // architecture with the list of the supported ones.
 ModelConfig read_model_config(const ModelLocation& location);
+
+// What is supported, for people.
+struct ArchitectureDescription {
+  std::string name;      // as config.json says it
+  std::string families;  // published models that have it
+};
+std::vector<ArchitectureDescription> describe_architectures();
 
 // Architectures as config.json names them.
 std::vector<std::string> supported_architectures();

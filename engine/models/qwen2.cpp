@@ -1,14 +1,23 @@
 // Source: transformers, models/qwen2/modeling_qwen2.py; Yang et al. 2024, Qwen2 Technical Report,
 // https://arxiv.org/abs/2407.10671, section 2.2.1.
+#include <utility>
+
 #include "engine/models/architectures.h"
-#include "engine/models/decoder_blocks.h"
+#include "engine/models/config_reader.h"
+#include "engine/models/llama_layers.h"
 
 namespace llmrun {
 
+ModelConfig read_qwen2_config(const JsonObject& object, const std::string& architecture) {
+  return read_rotary_config(object, architecture, WindowRule::kFromLayer);
+}
+
 std::unique_ptr<CausalLm> make_qwen2(const ModelConfig& config, WeightLoader& weights,
                                      std::int64_t max_positions) {
-  const DecoderTraits traits{.qkv_bias = true, .attention_output_bias = false};
-  return std::make_unique<PreNormDecoder>(config, traits, weights, max_positions);
+  const LlamaTraits traits{.qkv_bias = true};
+  DecoderWeights loaded = load_llama_weights(config, traits, weights);
+  loaded.rope_table = load_rope_table(config, weights, max_positions);
+  return std::make_unique<Decoder>(config, std::move(loaded), max_positions);
 }
 
 }  // namespace llmrun

@@ -54,29 +54,56 @@ void scale_yarn(const RopeConfig& rope, std::int32_t rotary_dim, std::vector<flo
   }
 }
 
+// A longer wavelength base for contexts beyond the trained length: NTK-aware scaling.
+// Source: transformers _compute_dynamic_ntk_parameters.
+double dynamic_theta(const RopeConfig& rope, std::int32_t rotary_dim, std::int64_t num_positions) {
+  if (num_positions <= rope.original_max_positions || rotary_dim <= 2) return rope.theta;
+  const double length =
+      static_cast<double>(num_positions) / static_cast<double>(rope.original_max_positions);
+  const double dim = rotary_dim;
+  return rope.theta * std::pow(rope.factor * length - (rope.factor - 1.0), dim / (dim - 2.0));
+}
+
+// Source: transformers _compute_longrope_parameters.
+void scale_longrope(const RopeConfig& rope, std::int64_t num_positions,
+                    std::vector<float>& frequencies) {
+  const bool is_long = num_positions > rope.original_max_positions;
+  const std::vector<double>& factors = is_long ? rope.long_factors : rope.short_factors;
+  LLMRUN_CHECK(factors.size() == frequencies.size());
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] /= static_cast<float>(factors[i]);
+  }
+}
+
 }  // namespace
 
-std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rotary_dim) {
+std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rotary_dim,
+                                       std::int64_t num_positions) {
   LLMRUN_CHECK(rotary_dim > 0 && rotary_dim % 2 == 0);
+  const double theta = rope.scaling == RopeScaling::kDynamic
+                           ? dynamic_theta(rope, rotary_dim, num_positions)
+                           : rope.theta;
   std::vector<float> frequencies(static_cast<std::size_t>(rotary_dim / 2));
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(rotary_dim);
-    frequencies[i] = 1.0F / std::pow(static_cast<float>(rope.theta), exponent);
+    frequencies[i] = 1.0F / std::pow(static_cast<float>(theta), exponent);
   }
   switch (rope.scaling) {
-    case RopeScaling::kNone: break;
+    case RopeScaling::kNone:
+    case RopeScaling::kDynamic: break;
     case RopeScaling::kLinear:
       for (float& frequency : frequencies) frequency /= static_cast<float>(rope.factor);
       break;
     case RopeScaling::kLlama3: scale_llama3(rope, frequencies); break;
     case RopeScaling::kYarn: scale_yarn(rope, rotary_dim, frequencies); break;
+    case RopeScaling::kLongRope: scale_longrope(rope, num_positions, frequencies); break;
   }
   return frequencies;
 }
 
 std::vector<float> make_rope_table(const RopeConfig& rope, std::int32_t rotary_dim,
                                    std::int64_t max_positions) {
-  const std::vector<float> frequencies = inverse_frequencies(rope, rotary_dim);
+  const std::vector<float> frequencies = inverse_frequencies(rope, rotary_dim, max_positions);
   const std::size_t half = frequencies.size();
   std::vector<float> table(static_cast<std::size_t>(max_positions) * 2 * half);
   for (std::size_t position = 0; position < static_cast<std::size_t>(max_positions); ++position) {

@@ -12,7 +12,9 @@ namespace llmrun {
 
 // [rotary_dim / 2] radians per position. Computed in float32 step by step as transformers does:
 // at position 100,000 the angle of a correctly rounded frequency would already be off by 0.01.
-std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rotary_dim);
+// `num_positions`: longest context of the run, which dynamic and longrope are scaled for.
+std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rotary_dim,
+                                       std::int64_t num_positions = 0);
 
 // [max_positions, rotary_dim]: cos of rotary_dim / 2 angles, then their sin; see
 // Backend::rope_and_store_kv.

@@ -129,8 +129,9 @@ void Checkpoint::fail_no_weights() const {
   for (const WeightFormat& format : kFormats) {
     names.insert(names.end(), {format.single_file, format.index_file});
   }
-  throw Error(ErrorKind::kModel, fmt::format("{}: no weights: expected one of {}", folder_.string(),
-                                             fmt::join(names, ", ")));
+  throw Error(ErrorKind::kModel,
+              fmt::format("{}: no weights: expected one of {}{}", folder_.string(),
+                          fmt::join(names, ", "), download_hint(folder_)));
 }
 
 void Checkpoint::open_single_file(const WeightFormat& format, const fs::path& path) {
@@ -170,8 +171,9 @@ void Checkpoint::open_index(const WeightFormat& format, const fs::path& index_pa
   if (!missing.empty()) {
     throw Error(ErrorKind::kModel,
                 fmt::format("{}: weight_map: {} of {} files are missing: {}; was the download "
-                            "interrupted? Download the model again",
-                            place, missing.size(), paths.size(), fmt::join(missing, ", ")));
+                            "interrupted? Download the model again{}",
+                            place, missing.size(), paths.size(), fmt::join(missing, ", "),
+                            download_hint(folder_)));
   }
   files_.reserve(paths.size());
   std::map<std::string, Entry> found;

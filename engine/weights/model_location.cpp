@@ -141,7 +141,8 @@ ModelLocation find_model(const std::string& model, const ModelCaches& caches) {
   if (const auto snapshot = find_snapshot(repository, name->revision)) {
     return make_location(model, *snapshot);
   }
-  if (name->revision == "main") {  // ModelScope's cache keeps no revisions apart
+  // ModelScope's cache keeps no revisions apart; its own name for the first branch is master.
+  if (name->revision == "main" || name->revision == "master") {
     const std::string id = replace_all(name->id, ".", "___");
     for (const fs::path& folder : {caches.modelscope / "models" / id, caches.modelscope / id}) {
       if (has_config(folder)) return make_location(model, folder);
@@ -154,8 +155,20 @@ ModelLocation find_model(const std::string& model, const ModelCaches& caches) {
       name->revision == "main" ? "" : fmt::format(" --revision {}", name->revision);
   throw Error(ErrorKind::kModel,
               fmt::format("{}: no such folder, and no complete download of this model in:{}\n"
-                          "Download it with: hf download {}{}",
-                          model, places, name->id, option));
+                          "Download it with: hf download {}{}\n"
+                          "or from ModelScope: modelscope download --model {}{}",
+                          model, places, name->id, option, name->id, option));
+}
+
+std::string download_hint(const fs::path& folder) {
+  const fs::path repository = folder.parent_path().parent_path();
+  const std::string name = repository.filename().string();
+  if (folder.parent_path().filename() != "snapshots" || !name.starts_with(kRepositoryPrefix)) {
+    return "";
+  }
+  const std::string id = replace_all(name.substr(kRepositoryPrefix.size()), "--", "/");
+  return fmt::format("; download them with: hf download {} --revision {}", id,
+                     folder.filename().string());
 }
 
 std::filesystem::path model_file(const std::filesystem::path& folder, std::string_view name,

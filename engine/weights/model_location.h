@@ -31,6 +31,10 @@ struct ModelLocation {
 // and the command that downloads the model.
 ModelLocation find_model(const std::string& model, const ModelCaches& caches);
 
+// For a message about missing files: "; download them with: hf download ORG/NAME --revision COMMIT"
+// where the folder is a snapshot of the Hugging Face cache, else "".
+std::string download_hint(const std::filesystem::path& folder);
+
 // The real path of file `name` of a model folder, or an empty path when there is none. Symbolic
 // links are followed where the download caches make them (into the same cache) or within the
 // folder; one that leads elsewhere is Error(kModel) unless `allow_symlinks`. So is what is no

@@ -1,7 +1,10 @@
-// The small operations on rows of float32: norms, rotary embedding, conversion for the KV cache.
+// The small operations on rows of float32: norms, activations, rotary embedding, conversion for the
+// KV cache.
 #pragma once
 
 #include <cstdint>
+
+#include "engine/core/activation.h"
 
 namespace llmrun::kernels {
 
@@ -12,6 +15,17 @@ struct ElementwiseKernels {
   void (*rms_norm)(float* out, std::int64_t out_stride, const float* x, std::int64_t x_stride,
                    const float* weight, float eps, std::int64_t row_begin, std::int64_t row_end,
                    std::int64_t size);
+  // out[r] = (x[r] - mean) / sqrt(variance + eps) * weight + bias, likewise. bias may be null.
+  void (*layer_norm)(float* out, const float* x, const float* weight, const float* bias, float eps,
+                     std::int64_t row_begin, std::int64_t row_end, std::int64_t size);
+  // x[i] = activation(x[i])
+  void (*activate)(float* x, std::int64_t count, Activation activation);
+  // out[i] += factor * x[i]
+  void (*add)(float* out, const float* x, float factor, std::int64_t count);
+  // x[i] *= factor
+  void (*scale)(float* x, float factor, std::int64_t count);
+  // x[i] = cap * tanh(x[i] / cap)
+  void (*soft_cap)(float* x, float cap, std::int64_t count);
   // Rotates pairs (i, i + rotary_dim / 2) of each of `num_heads` heads of one token, in place.
   //   x [num_heads, head_dim];  cos, sin [rotary_dim / 2]
   void (*rope)(float* x, std::int64_t num_heads, std::int64_t head_dim, std::int64_t rotary_dim,

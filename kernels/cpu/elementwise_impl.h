@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/vec_activation.h"
 
 namespace llmrun::kernels {
 namespace {
@@ -47,6 +48,63 @@ inline void rms_norm(float* out, std::int64_t out_stride, const float* x, std::i
   }
 }
 
+// x[i] = f(x[i]) on vectors.
+template <typename F>
+inline void for_each_vector(float* x, std::int64_t count, const F& f) {
+  std::int64_t i = 0;
+  for (; i + Vec::kLanes <= count; i += Vec::kLanes) f(Vec::load(x + i), i).store(x + i);
+  if (i < count) {
+    const int rest = static_cast<int>(count - i);
+    f(Vec::load_first(x + i, rest), i).store_first(x + i, rest);
+  }
+}
+
+// `count` elements from `x + i`, of which there may be fewer than a vector has.
+inline Vec load_up_to(const float* x, std::int64_t i, std::int64_t count) {
+  return i + Vec::kLanes <= count ? Vec::load(x + i)
+                                  : Vec::load_first(x + i, static_cast<int>(count - i));
+}
+
+inline void layer_norm(float* out, const float* x, const float* weight, const float* bias,
+                       float eps, std::int64_t row_begin, std::int64_t row_end, std::int64_t size) {
+  for (std::int64_t row = row_begin; row < row_end; ++row) {
+    const float* from = x + row * size;
+    float* to = out + row * size;
+    Vec sum = Vec::broadcast(0.0F);
+    for (std::int64_t i = 0; i < size; i += Vec::kLanes) sum = sum + load_up_to(from, i, size);
+    const float mean = sum.sum() / static_cast<float>(size);
+    for (std::int64_t i = 0; i < size; ++i) to[i] = from[i] - mean;
+    const float variance = sum_of_squares(to, size) / static_cast<float>(size);
+    const Vec scale = Vec::broadcast(1.0F / __builtin_sqrtf(variance + eps));
+    for_each_vector(to, size, [&](Vec value, std::int64_t i) {
+      const Vec scaled = value * scale * load_up_to(weight, i, size);
+      return bias == nullptr ? scaled : scaled + load_up_to(bias, i, size);
+    });
+  }
+}
+
+inline void activate(float* x, std::int64_t count, Activation activation) {
+  for_each_vector(x, count, [&](Vec value, std::int64_t) { return activated(value, activation); });
+}
+
+inline void add(float* out, const float* x, float factor, std::int64_t count) {
+  const Vec factors = Vec::broadcast(factor);
+  for_each_vector(out, count, [&](Vec value, std::int64_t i) {
+    return Vec::fma(factors, load_up_to(x, i, count), value);
+  });
+}
+
+inline void scale(float* x, float factor, std::int64_t count) {
+  const Vec factors = Vec::broadcast(factor);
+  for_each_vector(x, count, [&](Vec value, std::int64_t) { return value * factors; });
+}
+
+inline void soft_cap(float* x, float cap, std::int64_t count) {
+  const Vec caps = Vec::broadcast(cap);
+  const Vec inverse = Vec::broadcast(1.0F / cap);
+  for_each_vector(x, count, [&](Vec value, std::int64_t) { return caps * tanh(value * inverse); });
+}
+
 inline void rope(float* x, std::int64_t num_heads, std::int64_t head_dim, std::int64_t rotary_dim,
                  const float* cos, const float* sin) {
   const std::int64_t half = rotary_dim / 2;
@@ -80,7 +138,8 @@ inline void float_to_bf16(std::uint16_t* out, const float* x, std::int64_t count
   }
 }
 
-constexpr ElementwiseKernels kElementwise = {rms_norm, rope, float_to_bf16};
+constexpr ElementwiseKernels kElementwise = {rms_norm, layer_norm, activate, add,
+                                             scale,    soft_cap,   rope,     float_to_bf16};
 
 }  // namespace
 }  // namespace llmrun::kernels

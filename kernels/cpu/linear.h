@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/core/activation.h"
+
 namespace llmrun::kernels {
 
 inline constexpr std::int64_t kPanelColumns = 16;    // output columns of one panel of packed weight
@@ -20,7 +22,8 @@ inline constexpr std::int64_t kDepthAlignment = 32;  // K of a bf16 weight is pa
 enum class LinearEpilogue : std::uint8_t {
   kStore,    // out = c + bias
   kAdd,      // out += c + bias
-  kSiluMul,  // panels alternate gate, up: out = silu(c_gate + bias) * (c_up + bias), N / 2 columns
+  kGateMul,  // panels alternate gate, up: out = activation(c_gate + bias) * (c_up + bias), N / 2
+             // columns
 };
 
 struct LinearArgs {
@@ -28,13 +31,14 @@ struct LinearArgs {
   std::int64_t activation_stride = 0;  // elements from row to row; read by the float32 kernels only
   std::int64_t num_rows = 0;           // M, rows of x
   const void* weight = nullptr;
-  std::int64_t num_columns = 0;  // N, columns of c. kSiluMul: a multiple of 32
+  std::int64_t num_columns = 0;  // N, columns of c. kGateMul: a multiple of 32
   std::int64_t depth = 0;        // K; padded to kDepthAlignment for bf16
   const float* bias = nullptr;   // N rounded up to whole panels, or null
   float* out = nullptr;          // [M, out_stride]
   std::int64_t out_stride = 0;   // elements
-  std::int64_t out_columns = 0;  // valid columns of out: N, or at most N / 2 for kSiluMul
+  std::int64_t out_columns = 0;  // valid columns of out: N, or at most N / 2 for kGateMul
   LinearEpilogue epilogue = LinearEpilogue::kStore;
+  Activation activation = Activation::kSilu;  // of kGateMul
 };
 
 // A rectangle of the output. Panels and rows in half-open ranges.

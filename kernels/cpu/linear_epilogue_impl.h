@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/linear.h"
-#include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/vec_activation.h"
 
 namespace llmrun::kernels {
 namespace {
@@ -27,7 +27,8 @@ inline void finish_columns(const LinearArgs& args, const float* c, const float* 
 }
 
 // The same for a gate panel and the up panel that follows it.
-inline void finish_silu_mul(const float* c, const float* bias, float* out, int num_columns) {
+inline void finish_gate_mul(const LinearArgs& args, const float* c, const float* bias, float* out,
+                            int num_columns) {
   for (int i = 0; i < num_columns; i += Vec::kLanes) {
     Vec gate = Vec::load(c + i);
     Vec up = Vec::load(c + kPanelColumns + i);
@@ -35,7 +36,7 @@ inline void finish_silu_mul(const float* c, const float* bias, float* out, int n
       gate = gate + Vec::load(bias + i);
       up = up + Vec::load(bias + kPanelColumns + i);
     }
-    const Vec value = silu(gate) * up;
+    const Vec value = activated(gate, args.activation) * up;
     const int rest = num_columns - i;
     if (rest >= Vec::kLanes) {
       value.store(out + i);
@@ -49,8 +50,8 @@ inline void finish_silu_mul(const float* c, const float* bias, float* out, int n
 inline void finish_tile(const LinearArgs& args, const float* c, std::int64_t c_stride,
                         std::int64_t row, std::int64_t num_rows, std::int64_t panel,
                         std::int64_t num_panels) {
-  const bool is_silu = args.epilogue == LinearEpilogue::kSiluMul;
-  const std::int64_t step = is_silu ? 2 : 1;
+  const bool is_gate_up = args.epilogue == LinearEpilogue::kGateMul;
+  const std::int64_t step = is_gate_up ? 2 : 1;
   for (std::int64_t r = 0; r < num_rows; ++r) {
     for (std::int64_t p = 0; p < num_panels; p += step) {
       const std::int64_t column = (panel + p) / step * kPanelColumns;
@@ -59,8 +60,8 @@ inline void finish_tile(const LinearArgs& args, const float* c, std::int64_t c_s
       const float* tile = c + r * c_stride + p * kPanelColumns;
       const float* bias = args.bias == nullptr ? nullptr : args.bias + (panel + p) * kPanelColumns;
       float* out = args.out + (row + r) * args.out_stride + column;
-      if (is_silu) {
-        finish_silu_mul(tile, bias, out, count);
+      if (is_gate_up) {
+        finish_gate_mul(args, tile, bias, out, count);
       } else {
         finish_columns(args, tile, bias, out, count);
       }

@@ -225,7 +225,7 @@ void run_linear(const LinearArgs& args, const LinearRange& range, void* scratch)
     const std::int64_t row_end = row + kRowBlock < range.row_end ? row + kRowBlock : range.row_end;
     const std::int64_t rows = row_end - row;
     int wanted = kShape.panels[rows <= kShape.single_pass_rows ? rows : kShape.max_rows];
-    if (args.epilogue == LinearEpilogue::kSiluMul && wanted < 2) wanted = 2;
+    if (args.epilogue == LinearEpilogue::kGateMul && wanted < 2) wanted = 2;
     std::int64_t panel = range.panel_begin;
     while (panel < range.panel_end) {
       int num_panels = wanted;

@@ -1,20 +1,12 @@
 #include <algorithm>
 
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/reduce.cuh"
 
 namespace llmrun::kernels {
 namespace {
-
-constexpr int kWarpSize = 32;
-
-__device__ __forceinline__ float warp_sum(float value) {
-#pragma unroll
-  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(0xffffffffU, value, offset);
-  }
-  return value;
-}
 
 // One row a block of threads.
 template <typename T>
@@ -34,18 +26,7 @@ __global__ void gather_rows_kernel(T* out, const T* table, const std::int32_t* r
   }
 }
 
-constexpr int kNormThreads = 512;  // at most
-constexpr int kNormVectors = 4;    // 16-byte pieces of a row that a thread keeps in registers
-
-__device__ __forceinline__ float block_sum(float value) {
-  __shared__ float partial[kNormThreads / kWarpSize];
-  value = warp_sum(value);
-  if (threadIdx.x % kWarpSize == 0) partial[threadIdx.x / kWarpSize] = value;
-  __syncthreads();
-  float total = 0.0F;
-  for (unsigned w = 0; w < blockDim.x / kWarpSize; ++w) total += partial[w];
-  return total;
-}
+constexpr int kNormVectors = 4;  // 16-byte pieces of a row that a thread keeps in registers
 
 // One row a block. The row is read once: it stays in registers between the sum and the scaling.
 template <typename T>
@@ -113,13 +94,10 @@ __global__ void __launch_bounds__(kNormThreads)
   }
 }
 
-__device__ __forceinline__ float silu(float x) {
-  return x / (1.0F + __expf(-x));
-}
-
 // 8 outputs a thread.
 template <typename T>
-__global__ void silu_mul_kernel(T* out, const T* gate_up, std::int64_t num_groups) {
+__global__ void gate_mul_kernel(T* out, const T* gate_up, std::int64_t num_groups,
+                                Activation activation) {
   allow_next();
   wait_for_inputs();
   const std::int64_t group = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -135,7 +113,8 @@ __global__ void silu_mul_kernel(T* out, const T* gate_up, std::int64_t num_group
     Vec16<T> result;
 #pragma unroll
     for (int e = 0; e < kSize; ++e) {
-      result.values[e] = from_float<T>(silu(to_float(gate.values[e])) * to_float(up.values[e]));
+      result.values[e] =
+          from_float<T>(activated(to_float(gate.values[e]), activation) * to_float(up.values[e]));
     }
     target[part] = result;
   }
@@ -253,16 +232,16 @@ void rms_norm(const Launch& launch_options, void* out, const void* x, const floa
   });
 }
 
-void silu_mul(const Launch& launch_options, void* out, const void* gate_up, std::int64_t num_tokens,
-              std::int64_t intermediate_size, DType dtype) {
+void gate_mul(const Launch& launch_options, void* out, const void* gate_up, std::int64_t num_tokens,
+              std::int64_t intermediate_size, Activation activation, DType dtype) {
   const std::int64_t num_groups = num_tokens * intermediate_size / 8;
   if (num_groups == 0) return;
   constexpr unsigned kThreads = 256;
   dispatch_float_type(dtype, [&](auto type) {
     using T = decltype(type);
-    launch(launch_options, "silu_mul", silu_mul_kernel<T>,
+    launch(launch_options, "gate_mul", gate_mul_kernel<T>,
            dim3(static_cast<unsigned>((num_groups + kThreads - 1) / kThreads)), dim3(kThreads), 0,
-           static_cast<T*>(out), static_cast<const T*>(gate_up), num_groups);
+           static_cast<T*>(out), static_cast<const T*>(gate_up), num_groups, activation);
   });
 }
 

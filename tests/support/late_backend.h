@@ -38,8 +38,8 @@ class LateBackend final : public Backend {
   std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) override {
     return inner_->make_linear(source, dtype);
   }
-  std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) override {
-    return inner_->make_gate_up(gate, up, dtype);
+  std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) override {
+    return inner_->make_gate_up(source, dtype);
   }
   std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows, std::int64_t num_columns,
                                                    bool has_bias, DType dtype, float stddev,
@@ -95,8 +95,29 @@ class LateBackend final : public Backend {
   void linear_add(Tensor inout, Tensor x, const LinearWeight& weight) override {
     inner_->linear_add(inout, x, weight);
   }
-  void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) override {
-    inner_->gate_up_silu(out, x, weight);
+  void embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) override {
+    inner_->embedding_add(inout, table, rows);
+  }
+  void gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) override {
+    inner_->gate_up(out, x, weight, activation);
+  }
+  void activate(Tensor inout, Activation activation) override {
+    inner_->activate(inout, activation);
+  }
+  void add(Tensor inout, Tensor x) override { inner_->add(inout, x); }
+  void scale(Tensor inout, float factor) override { inner_->scale(inout, factor); }
+  void soft_cap(Tensor inout, float cap) override { inner_->soft_cap(inout, cap); }
+  void layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) override {
+    inner_->layer_norm(out, x, weight, bias, eps);
+  }
+  void norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads, Tensor weight,
+                  float eps) override {
+    inner_->norm_heads(qkv, first_head, num_heads, weight, eps);
+  }
+  void route(Tensor inout, std::int32_t top_k) override { inner_->route(inout, top_k); }
+  void add_experts(Tensor inout, Tensor x, Tensor routing, std::span<const Expert> experts,
+                   Activation activation, Tensor scratch) override {
+    inner_->add_experts(inout, x, routing, experts, activation, scratch);
   }
   void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) override {
     inner_->rms_norm(out, x, weight, eps);

@@ -94,7 +94,7 @@ class ModelDriver {
     const std::int64_t num_rows = batch.num_logits_rows;
     if (num_rows == 0) return {};
     const Tensor hidden = model_.hidden_states(num_rows);
-    LLMRUN_CHECK(hidden.dim(0) == num_rows && hidden.dim(1) == model_.config().hidden_size);
+    LLMRUN_CHECK(hidden.dim(0) == num_rows && hidden.dim(1) == model_.config().embedding_width());
     const Tensor logits = logits_.tensor.rows(num_rows);
     model_.compute_logits(backend_, logits, hidden);
     std::vector<float> flat(static_cast<std::size_t>(logits.num_elements()));

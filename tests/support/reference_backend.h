@@ -87,9 +87,9 @@ class ReferenceBackend final : public Backend {
     return weight;
   }
   // Rows 0 .. I - 1 are the gate, rows I .. 2 I - 1 are up.
-  std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) override {
-    LLMRUN_CHECK(gate.dim(0) == up.dim(0));
-    return make_linear({.parts = {gate, up}, .biases = {}}, dtype);
+  std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) override {
+    LLMRUN_CHECK(source.parts.size() == 2 && source.parts[0].dim(0) == source.parts[1].dim(0));
+    return make_linear(source, dtype);
   }
   std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows, std::int64_t num_columns,
                                                    bool has_bias, DType dtype, float stddev,
@@ -192,7 +192,12 @@ class ReferenceBackend final : public Backend {
       }
     }
   }
-  void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) override {
+  void embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) override {
+    DeviceTensor added = allocate_tensor(DType::kF32, {inout.dim(0), inout.dim(1)});
+    embedding(added.tensor, table, rows);
+    add(inout, added.tensor);
+  }
+  void gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) override {
     const std::int64_t intermediate_size = weight.num_rows() / 2;
     check_shape(out, {x.dim(0), intermediate_size});
     check_shape(x, {x.dim(0), weight.num_columns()});
@@ -201,9 +206,22 @@ class ReferenceBackend final : public Backend {
         const double gate = dot(x, t, weight, i);
         const double up = dot(x, t, weight, intermediate_size + i);
         out.as<float>()[t * intermediate_size + i] =
-            static_cast<float>(gate / (1.0 + std::exp(-gate)) * up);
+            static_cast<float>(activated(gate, activation) * up);
       }
     }
+  }
+  void activate(Tensor inout, Activation activation) override {
+    for_each_element(inout, [&](float x) { return activated(x, activation); });
+  }
+  void add(Tensor inout, Tensor x) override {
+    check_shape(x, {inout.dim(0), inout.dim(1)});
+    for (std::int64_t i = 0; i < x.num_elements(); ++i) inout.as<float>()[i] += x.as<float>()[i];
+  }
+  void scale(Tensor inout, float factor) override {
+    for_each_element(inout, [&](float x) { return double{x} * factor; });
+  }
+  void soft_cap(Tensor inout, float cap) override {
+    for_each_element(inout, [&](float x) { return cap * std::tanh(double{x} / cap); });
   }
   void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) override {
     const std::int64_t size = weight.dim(0);
@@ -216,6 +234,72 @@ class ReferenceBackend final : public Backend {
       const double scale = 1.0 / std::sqrt(sum / static_cast<double>(size) + double{eps});
       for (std::int64_t h = 0; h < size; ++h) {
         out.as<float>()[t * size + h] = static_cast<float>(row[h] * scale * weight.as<float>()[h]);
+      }
+    }
+  }
+
+  void layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) override {
+    const std::int64_t size = weight.dim(0);
+    check_shape(x, {x.dim(0), size});
+    check_shape(out, {x.dim(0), size});
+    if (!bias.empty()) check_shape(bias, {size});
+    for (std::int64_t t = 0; t < x.dim(0); ++t) {
+      const float* row = x.as<float>() + t * size;
+      double mean = 0;
+      for (std::int64_t h = 0; h < size; ++h) mean += double{row[h]} / static_cast<double>(size);
+      double variance = 0;
+      for (std::int64_t h = 0; h < size; ++h) {
+        variance += (row[h] - mean) * (row[h] - mean) / static_cast<double>(size);
+      }
+      for (std::int64_t h = 0; h < size; ++h) {
+        const double normed = (row[h] - mean) / std::sqrt(variance + double{eps});
+        out.as<float>()[t * size + h] = static_cast<float>(
+            normed * weight.as<float>()[h] + (bias.empty() ? 0.0F : bias.as<float>()[h]));
+      }
+    }
+  }
+  void norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads, Tensor weight,
+                  float eps) override {
+    const std::int64_t head_dim = weight.dim(0);
+    for (std::int64_t t = 0; t < qkv.dim(0); ++t) {
+      float* first = qkv.as<float>() + t * qkv.dim(1) + first_head * head_dim;
+      LLMRUN_CHECK((first_head + num_heads) * head_dim <= qkv.dim(1));
+      const Tensor heads(first, DType::kF32, {num_heads, head_dim});
+      rms_norm(heads, heads, weight, eps);
+    }
+  }
+  void route(Tensor inout, std::int32_t top_k) override {
+    const std::int64_t num_experts = inout.dim(1);
+    LLMRUN_CHECK(top_k >= 1 && top_k <= num_experts);
+    for (std::int64_t t = 0; t < inout.dim(0); ++t) {
+      float* row = inout.as<float>() + t * num_experts;
+      std::vector<std::int64_t> order(static_cast<std::size_t>(num_experts));
+      for (std::size_t e = 0; e < order.size(); ++e) order[e] = static_cast<std::int64_t>(e);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::int64_t a, std::int64_t b) { return row[a] > row[b]; });
+      order.resize(static_cast<std::size_t>(top_k));
+      double sum = 0;
+      for (const std::int64_t e : order) sum += std::exp(double{row[e]} - row[order[0]]);
+      std::vector<float> weights(static_cast<std::size_t>(num_experts), 0.0F);
+      for (const std::int64_t e : order) {
+        weights[static_cast<std::size_t>(e)] =
+            static_cast<float>(std::exp(double{row[e]} - row[order[0]]) / sum);
+      }
+      std::copy(weights.begin(), weights.end(), row);
+    }
+  }
+  void add_experts(Tensor inout, Tensor x, Tensor routing, std::span<const Expert> experts,
+                   Activation activation, Tensor scratch) override {
+    const auto num_experts = static_cast<std::int64_t>(experts.size());
+    check_shape(routing, {x.dim(0), num_experts});
+    for (std::int64_t t = 0; t < x.dim(0); ++t) {
+      for (std::int64_t e = 0; e < num_experts; ++e) {
+        const float factor = routing.as<float>()[t * num_experts + e];
+        if (factor == 0.0F) continue;
+        const Expert& expert = experts[static_cast<std::size_t>(e)];
+        gate_up(scratch.rows(t, 1), x.rows(t, 1), *expert.gate_up, activation);
+        scale(scratch.rows(t, 1), factor);
+        linear_add(inout.rows(t, 1), scratch.rows(t, 1), *expert.down);
       }
     }
   }
@@ -325,6 +409,24 @@ class ReferenceBackend final : public Backend {
     LLMRUN_CHECK(tensor.rank() == static_cast<int>(shape.size()));
     int i = 0;
     for (const std::int64_t extent : shape) LLMRUN_CHECK(tensor.dim(i++) == extent);
+  }
+  static double activated(double x, Activation activation) {
+    switch (activation) {
+      case Activation::kSilu: return x / (1.0 + std::exp(-x));
+      case Activation::kRelu: return std::max(x, 0.0);
+      case Activation::kGelu: return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+      case Activation::kGeluTanh:
+        return 0.5 * x *
+               (1.0 + std::tanh(std::sqrt(2.0 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    }
+    return 0;
+  }
+  template <typename F>
+  static void for_each_element(const Tensor& tensor, const F& f) {
+    LLMRUN_CHECK(tensor.dtype() == DType::kF32);
+    for (std::int64_t i = 0; i < tensor.num_elements(); ++i) {
+      tensor.as<float>()[i] = static_cast<float>(f(tensor.as<float>()[i]));
+    }
   }
   // x[t] . weight[n] + bias[n]
   static double dot(const Tensor& x, std::int64_t t, const LinearWeight& linear_weight,

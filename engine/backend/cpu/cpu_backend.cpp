@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 
 #include "engine/backend/cpu/cpu_attention.h"
+#include "engine/backend/cpu/cpu_elementwise.h"
+#include "engine/backend/cpu/cpu_experts.h"
 #include "engine/backend/cpu/cpu_linear.h"
 #include "engine/backend/cpu/cpu_memory.h"
 #include "engine/backend/cpu/cpu_peaks.h"
@@ -22,16 +24,6 @@ namespace llmrun {
 namespace {
 
 using kernels::LinearEpilogue;
-
-// Elements of float32 that are worth a task of their own in an operation bound by memory.
-constexpr std::int64_t kElementsPerTask = 16384;
-
-void check_tensor(const Tensor& tensor, DType dtype, std::initializer_list<std::int64_t> shape) {
-  LLMRUN_CHECK(tensor.dtype() == dtype);
-  LLMRUN_CHECK(tensor.rank() == static_cast<int>(shape.size()));
-  int dim = 0;
-  for (const std::int64_t extent : shape) LLMRUN_CHECK(tensor.dim(dim++) == extent);
-}
 
 void check_kv(const KvCacheView& kv) {
   LLMRUN_CHECK(kv.key.rank() == 4 && kv.value.rank() == 4);
@@ -63,6 +55,8 @@ class CpuBackend final : public Backend {
       : pool_({.num_threads = options.num_threads, .pin = options.pin_threads}),
         kernels_(kernels::cpu_kernels(choose_isa(options))),
         linear_(pool_, kernels_, options.deterministic),
+        elementwise_(pool_, kernels_.elementwise),
+        experts_(linear_, kernels_.elementwise),
         attention_(pool_, kernels_.attention),
         sampler_(pool_, kernels_.isa) {}
 
@@ -100,8 +94,8 @@ class CpuBackend final : public Backend {
   std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) override {
     return linear_.pack(source, dtype);
   }
-  std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) override {
-    return linear_.pack_gate_up(gate, up, dtype);
+  std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) override {
+    return linear_.pack_gate_up(source, dtype);
   }
   std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows, std::int64_t num_columns,
                                                    bool has_bias, DType dtype, float stddev,
@@ -132,10 +126,31 @@ class CpuBackend final : public Backend {
   void linear_add(Tensor inout, Tensor x, const LinearWeight& weight) override {
     run_linear(inout, x, weight, LinearEpilogue::kAdd);
   }
-  void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) override {
-    run_linear(out, x, weight, LinearEpilogue::kSiluMul);
+  void embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) override;
+  void gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) override {
+    run_linear(out, x, weight, LinearEpilogue::kGateMul, activation);
   }
-  void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) override;
+  void activate(Tensor inout, Activation activation) override {
+    elementwise_.activate(inout, activation);
+  }
+  void add(Tensor inout, Tensor x) override { elementwise_.add(inout, x); }
+  void scale(Tensor inout, float factor) override { elementwise_.scale(inout, factor); }
+  void soft_cap(Tensor inout, float cap) override { elementwise_.soft_cap(inout, cap); }
+  void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) override {
+    elementwise_.rms_norm(out, x, weight, eps);
+  }
+  void layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) override {
+    elementwise_.layer_norm(out, x, weight, bias, eps);
+  }
+  void norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads, Tensor weight,
+                  float eps) override {
+    elementwise_.norm_heads(qkv, first_head, num_heads, weight, eps);
+  }
+  void route(Tensor inout, std::int32_t top_k) override { route_to_experts(inout, top_k); }
+  void add_experts(Tensor inout, Tensor x, Tensor routing, std::span<const Expert> experts,
+                   Activation activation, Tensor scratch) override {
+    experts_.add(inout, x, routing, experts, activation, scratch);
+  }
   void rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch, Tensor cos_sin,
                          std::int32_t num_query_heads) override;
   void attention(Tensor out, Tensor qkv, KvCacheView kv, const ForwardBatch& batch,
@@ -149,7 +164,7 @@ class CpuBackend final : public Backend {
   };
 
   void run_linear(const Tensor& out, const Tensor& x, const LinearWeight& weight,
-                  LinearEpilogue epilogue);
+                  LinearEpilogue epilogue, Activation activation = Activation::kSilu);
   void rotate(float* heads, std::int64_t num_heads, std::int64_t head_dim, const Tensor& cos_sin,
               std::int32_t position) const;
   void store_heads(const Tensor& cache, const float* heads, std::int64_t slot) const;
@@ -157,6 +172,8 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
   const kernels::CpuKernels& kernels_;
   CpuLinear linear_;
+  CpuElementwise elementwise_;
+  CpuExperts experts_;
   CpuAttention attention_;
   CpuSampler sampler_;
   // Inputs of the last two steps: a caller may upload a step before it collects the one before.
@@ -244,28 +261,28 @@ void CpuBackend::embedding(Tensor out, const LinearWeight& table, Tensor ids) {
   });
 }
 
-void CpuBackend::run_linear(const Tensor& out, const Tensor& x, const LinearWeight& weight,
-                            LinearEpilogue epilogue) {
-  const CpuLinearWeight& cpu_weight = as_cpu_weight(weight);
-  const bool is_silu = epilogue == LinearEpilogue::kSiluMul;
-  LLMRUN_CHECK(cpu_weight.is_gate_up() == is_silu);
-  LLMRUN_CHECK(x.rank() == 2);
-  check_tensor(x, DType::kF32, {x.dim(0), weight.num_columns()});
-  check_tensor(out, DType::kF32, {x.dim(0), weight.num_rows() / (is_silu ? 2 : 1)});
-  linear_.run(out.as<float>(), x.as<float>(), x.dim(0), cpu_weight, epilogue);
+void CpuBackend::embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) {
+  const CpuLinearWeight& weight = as_cpu_weight(table);
+  const std::int64_t size = weight.num_columns();
+  LLMRUN_CHECK(rows.rank() == 1);
+  check_tensor(rows, DType::kI32, {rows.dim(0)});
+  check_tensor(inout, DType::kF32, {rows.dim(0), size});
+  pool_.parallel_for(rows.dim(0), [&](std::int64_t t, std::int32_t) {
+    std::vector<float> row(static_cast<std::size_t>(size));
+    linear_.read_row(row.data(), weight, rows.as<std::int32_t>()[t]);
+    kernels_.elementwise.add(inout.as<float>() + t * size, row.data(), 1.0F, size);
+  });
 }
 
-void CpuBackend::rms_norm(Tensor out, Tensor x, Tensor weight, float eps) {
+void CpuBackend::run_linear(const Tensor& out, const Tensor& x, const LinearWeight& weight,
+                            LinearEpilogue epilogue, Activation activation) {
+  const CpuLinearWeight& cpu_weight = as_cpu_weight(weight);
+  const bool is_gate_up = epilogue == LinearEpilogue::kGateMul;
+  LLMRUN_CHECK(cpu_weight.is_gate_up() == is_gate_up);
   LLMRUN_CHECK(x.rank() == 2);
-  const std::int64_t size = x.dim(1);
-  check_tensor(x, DType::kF32, {x.dim(0), size});
-  check_tensor(out, DType::kF32, {x.dim(0), size});
-  check_tensor(weight, DType::kF32, {size});
-  const std::int64_t grain = std::max<std::int64_t>(kElementsPerTask / size, 1);
-  pool_.parallel_ranges(x.dim(0), grain, [&](std::int64_t begin, std::int64_t end, std::int32_t) {
-    kernels_.elementwise.rms_norm(out.as<float>(), size, x.as<float>(), size, weight.as<float>(),
-                                  eps, begin, end, size);
-  });
+  check_tensor(x, DType::kF32, {x.dim(0), weight.num_columns()});
+  check_tensor(out, DType::kF32, {x.dim(0), weight.num_rows() / (is_gate_up ? 2 : 1)});
+  linear_.run(out.as<float>(), x.as<float>(), x.dim(0), cpu_weight, epilogue, activation);
 }
 
 void CpuBackend::rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch,

@@ -109,10 +109,9 @@ std::unique_ptr<CpuLinearWeight> CpuLinear::pack(const LinearSource& source, DTy
   return pack_rows(source.parts, source.biases, dtype, false);
 }
 
-std::unique_ptr<CpuLinearWeight> CpuLinear::pack_gate_up(const Tensor& gate, const Tensor& up,
-                                                         DType dtype) {
-  LLMRUN_CHECK(gate.rank() == 2 && up.rank() == 2 && gate.dim(0) == up.dim(0));
-  return pack_rows({gate, up}, {}, dtype, true);
+std::unique_ptr<CpuLinearWeight> CpuLinear::pack_gate_up(const LinearSource& source, DType dtype) {
+  LLMRUN_CHECK(source.parts.size() == 2 && source.parts[0].dim(0) == source.parts[1].dim(0));
+  return pack_rows(source.parts, source.biases, dtype, true);
 }
 
 std::unique_ptr<CpuLinearWeight> CpuLinear::pack_rows(const std::vector<Tensor>& parts,
@@ -198,10 +197,11 @@ std::unique_ptr<CpuLinearWeight> CpuLinear::make_random(std::int64_t num_rows,
 }
 
 void CpuLinear::run(float* out, const float* x, std::int64_t num_rows,
-                    const CpuLinearWeight& weight, kernels::LinearEpilogue epilogue) {
+                    const CpuLinearWeight& weight, kernels::LinearEpilogue epilogue,
+                    Activation activation) {
   if (num_rows == 0) return;
   const kernels::LinearKernel& kernel = kernel_for(weight.dtype(), num_rows);
-  const bool is_silu = epilogue == kernels::LinearEpilogue::kSiluMul;
+  const bool is_gate_up = epilogue == kernels::LinearEpilogue::kGateMul;
   kernels::LinearArgs args;
   args.activations = x;
   args.activation_stride = weight.num_columns();
@@ -215,9 +215,10 @@ void CpuLinear::run(float* out, const float* x, std::int64_t num_rows,
   args.depth = weight.padded_depth();
   args.bias = weight.bias();
   args.out = out;
-  args.out_columns = is_silu ? weight.num_rows() / 2 : weight.num_rows();
+  args.out_columns = is_gate_up ? weight.num_rows() / 2 : weight.num_rows();
   args.out_stride = args.out_columns;
   args.epilogue = epilogue;
+  args.activation = activation;
   run_tasks(kernel, args, weight.num_panels());
 }
 
@@ -266,8 +267,8 @@ std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
   if (args.num_rows >= 2 * kMinRowsPerTask || ceil_div(num_panels, panels) >= enough_tasks) {
     return panels;
   }
-  const bool is_silu = args.epilogue == kernels::LinearEpilogue::kSiluMul;
-  const std::int64_t unit = args.num_rows <= 2 && !is_silu ? 1 : 2;
+  const bool is_gate_up = args.epilogue == kernels::LinearEpilogue::kGateMul;
+  const std::int64_t unit = args.num_rows <= 2 && !is_gate_up ? 1 : 2;
   return std::min(panels, round_up(ceil_div(num_panels, enough_tasks), unit));
 }
 

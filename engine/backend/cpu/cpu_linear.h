@@ -50,15 +50,16 @@ class CpuLinear {
   CpuLinear(ThreadPool& pool, const kernels::CpuKernels& kernels, bool deterministic);
 
   std::unique_ptr<CpuLinearWeight> pack(const LinearSource& source, DType dtype);
-  std::unique_ptr<CpuLinearWeight> pack_gate_up(const Tensor& gate, const Tensor& up, DType dtype);
+  std::unique_ptr<CpuLinearWeight> pack_gate_up(const LinearSource& source, DType dtype);
   // Element (n, k) depends on (seed, n, k) only: the same matrix in every dtype and layout.
   std::unique_ptr<CpuLinearWeight> make_random(std::int64_t num_rows, std::int64_t num_columns,
                                                DType dtype, bool is_gate_up, bool has_bias,
                                                float stddev, std::uint64_t seed);
 
-  // out [M, N] (or [M, N / 2] for kSiluMul), x [M, K], both float32 and contiguous.
+  // out [M, N] (or [M, N / 2] for kGateMul), x [M, K], both float32 and contiguous. `activation`:
+  // of kGateMul.
   void run(float* out, const float* x, std::int64_t num_rows, const CpuLinearWeight& weight,
-           kernels::LinearEpilogue epilogue);
+           kernels::LinearEpilogue epilogue, Activation activation = Activation::kSilu);
   // out [K] = row `row` of the weight.
   void read_row(float* out, const CpuLinearWeight& weight, std::int64_t row) const;
 

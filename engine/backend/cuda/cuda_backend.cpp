@@ -113,9 +113,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) override {
     return noted(weights_.make_linear(source, dtype));
   }
-  std::unique_ptr<LinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype) override {
-    check_intermediate_size(gate.dim(0));
-    return noted(weights_.make_gate_up(gate, up, dtype));
+  std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) override {
+    LLMRUN_CHECK(source.parts.size() == 2);
+    check_intermediate_size(source.parts[0].dim(0));
+    return noted(weights_.make_gate_up(source, dtype));
   }
   std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows, std::int64_t num_columns,
                                                    bool has_bias, DType dtype, float stddev,
@@ -156,10 +157,19 @@ class CudaBackend final : public Backend {
   void linear_add(Tensor inout, Tensor x, const LinearWeight& weight) override {
     run_linear(inout, x, weight, CudaLinearEpilogue::kAdd);
   }
-  void gate_up_silu(Tensor out, Tensor x, const LinearWeight& weight) override {
-    run_linear(out, x, weight, CudaLinearEpilogue::kSiluMul);
-  }
+  void embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) override;
+  void gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) override;
+  void activate(Tensor inout, Activation activation) override;
+  void add(Tensor inout, Tensor x) override;
+  void scale(Tensor inout, float factor) override;
+  void soft_cap(Tensor inout, float cap) override;
   void rms_norm(Tensor out, Tensor x, Tensor weight, float eps) override;
+  void layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) override;
+  void norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads, Tensor weight,
+                  float eps) override;
+  void route(Tensor inout, std::int32_t top_k) override;
+  void add_experts(Tensor inout, Tensor x, Tensor routing, std::span<const Expert> experts,
+                   Activation activation, Tensor scratch) override;
   void rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch, Tensor cos_sin,
                          std::int32_t num_query_heads) override;
   void attention(Tensor out, Tensor qkv, KvCacheView kv, const ForwardBatch& batch,
@@ -328,12 +338,49 @@ void CudaBackend::embedding(Tensor out, const LinearWeight& table, Tensor ids) {
 void CudaBackend::run_linear(const Tensor& out, const Tensor& x, const LinearWeight& weight,
                              CudaLinearEpilogue epilogue) {
   const CudaLinearWeight& cuda_weight = as_cuda_weight(weight);
-  const bool is_silu = epilogue == CudaLinearEpilogue::kSiluMul;
-  LLMRUN_CHECK(cuda_weight.is_gate_up() == is_silu && cuda_weight.dtype() == options_.dtype);
+  LLMRUN_CHECK(!cuda_weight.is_gate_up() && cuda_weight.dtype() == options_.dtype);
   LLMRUN_CHECK(x.rank() == 2 && (out.dtype() == options_.dtype || out.dtype() == DType::kF32));
   check_tensor(x, options_.dtype, {x.dim(0), weight.num_columns()});
-  check_tensor(out, out.dtype(), {x.dim(0), weight.num_rows() / (is_silu ? 2 : 1)});
+  check_tensor(out, out.dtype(), {x.dim(0), weight.num_rows()});
   linear_.run(out.data(), out.dtype(), x.data(), x.dim(0), cuda_weight, epilogue);
+}
+
+void CudaBackend::gate_up(Tensor out, Tensor x, const LinearWeight& weight, Activation activation) {
+  const CudaLinearWeight& cuda_weight = as_cuda_weight(weight);
+  LLMRUN_CHECK(x.rank() == 2 && cuda_weight.dtype() == options_.dtype);
+  check_tensor(x, options_.dtype, {x.dim(0), weight.num_columns()});
+  check_tensor(out, options_.dtype, {x.dim(0), weight.num_rows() / 2});
+  linear_.run_gate_up(out.data(), x.data(), x.dim(0), cuda_weight, activation);
+}
+
+void CudaBackend::embedding_add(Tensor inout, const LinearWeight& table, Tensor rows) {
+  const CudaLinearWeight& weight = as_cuda_weight(table);
+  LLMRUN_CHECK(rows.rank() == 1 && weight.dtype() == options_.dtype);
+  check_tensor(rows, DType::kI32, {rows.dim(0)});
+  check_tensor(inout, options_.dtype, {rows.dim(0), weight.num_columns()});
+  kernels::add_rows(launch_, inout.data(), weight.data(), rows.as<std::int32_t>(), rows.dim(0),
+                    weight.num_columns(), options_.dtype);
+}
+
+void CudaBackend::activate(Tensor inout, Activation activation) {
+  LLMRUN_CHECK(inout.dtype() == options_.dtype);
+  kernels::activate(launch_, inout.data(), inout.num_elements(), activation, options_.dtype);
+}
+
+void CudaBackend::add(Tensor inout, Tensor x) {
+  LLMRUN_CHECK(inout.rank() == 2 && inout.dtype() == options_.dtype);
+  check_tensor(x, options_.dtype, {inout.dim(0), inout.dim(1)});
+  kernels::add(launch_, inout.data(), x.data(), inout.num_elements(), options_.dtype);
+}
+
+void CudaBackend::scale(Tensor inout, float factor) {
+  LLMRUN_CHECK(inout.dtype() == options_.dtype);
+  kernels::scale(launch_, inout.data(), inout.num_elements(), factor, options_.dtype);
+}
+
+void CudaBackend::soft_cap(Tensor inout, float cap) {
+  LLMRUN_CHECK(inout.dtype() == DType::kF32 && cap > 0);
+  kernels::soft_cap(launch_, inout.as<float>(), inout.num_elements(), cap);
 }
 
 void CudaBackend::rms_norm(Tensor out, Tensor x, Tensor weight, float eps) {
@@ -343,6 +390,56 @@ void CudaBackend::rms_norm(Tensor out, Tensor x, Tensor weight, float eps) {
   check_tensor(weight, DType::kF32, {x.dim(1)});
   kernels::rms_norm(launch_, out.data(), x.data(), weight.as<float>(), eps, x.dim(0), x.dim(1),
                     options_.dtype);
+}
+
+void CudaBackend::layer_norm(Tensor out, Tensor x, Tensor weight, Tensor bias, float eps) {
+  LLMRUN_CHECK(x.rank() == 2);
+  check_tensor(x, options_.dtype, {x.dim(0), x.dim(1)});
+  check_tensor(out, options_.dtype, {x.dim(0), x.dim(1)});
+  check_tensor(weight, DType::kF32, {x.dim(1)});
+  if (!bias.empty()) check_tensor(bias, DType::kF32, {x.dim(1)});
+  kernels::layer_norm(launch_, out.data(), x.data(), weight.as<float>(),
+                      bias.empty() ? nullptr : bias.as<float>(), eps, x.dim(0), x.dim(1),
+                      options_.dtype);
+}
+
+void CudaBackend::norm_heads(Tensor qkv, std::int32_t first_head, std::int32_t num_heads,
+                             Tensor weight, float eps) {
+  LLMRUN_CHECK(qkv.rank() == 2 && qkv.dtype() == options_.dtype && weight.rank() == 1);
+  check_tensor(weight, DType::kF32, {weight.dim(0)});
+  LLMRUN_CHECK(first_head >= 0 && (first_head + num_heads) * weight.dim(0) <= qkv.dim(1));
+  kernels::norm_heads(launch_, {.rows = qkv.data(),
+                                .num_tokens = qkv.dim(0),
+                                .row_size = qkv.dim(1),
+                                .first_head = first_head,
+                                .num_heads = num_heads,
+                                .head_dim = weight.dim(0),
+                                .weight = weight.as<float>(),
+                                .eps = eps,
+                                .dtype = options_.dtype});
+}
+
+void CudaBackend::route(Tensor inout, std::int32_t top_k) {
+  LLMRUN_CHECK(inout.rank() == 2 && inout.dtype() == DType::kF32);
+  LLMRUN_CHECK(top_k >= 1 && top_k <= inout.dim(1) && inout.dim(1) <= 1024);
+  kernels::route_to_experts(launch_, inout.as<float>(), inout.dim(0), inout.dim(1), top_k);
+}
+
+// Every expert multiplies every token, and the rows that did not choose it become 0: nothing
+// depends on device data, so that graphs can record it. Decode reads each expert's weights anyway
+// as soon as a few tokens are there; a long prompt pays num_experts / top_k times the arithmetic.
+void CudaBackend::add_experts(Tensor inout, Tensor x, Tensor routing,
+                              std::span<const Expert> experts, Activation activation,
+                              Tensor scratch) {
+  const auto num_experts = static_cast<std::int64_t>(experts.size());
+  check_tensor(routing, DType::kF32, {x.dim(0), num_experts});
+  for (std::int64_t e = 0; e < num_experts; ++e) {
+    const Expert& expert = experts[static_cast<std::size_t>(e)];
+    gate_up(scratch, x, *expert.gate_up, activation);
+    kernels::scale_rows(launch_, scratch.data(), routing.as<float>() + e, num_experts, x.dim(0),
+                        scratch.dim(1), options_.dtype);
+    linear_add(inout, scratch, *expert.down);
+  }
 }
 
 void CudaBackend::rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch,

@@ -90,15 +90,38 @@ void CudaLinear::prepare(std::int64_t max_num_tokens, std::int64_t vocab_size,
 
 void CudaLinear::run(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
                      const CudaLinearWeight& weight, CudaLinearEpilogue epilogue) {
+  LLMRUN_CHECK(!weight.is_gate_up());
   if (num_tokens == 0) return;
-  const GemmCall call{.shape = shape_of(weight, out_dtype),
-                      .num_tokens = num_tokens,
-                      .out = out,
-                      .x = x,
-                      .weight = weight.data(),
-                      .bias = weight.bias(),
-                      .adds = epilogue == CudaLinearEpilogue::kAdd};
+  GemmCall call = call_of(out, out_dtype, x, num_tokens, weight);
+  call.adds = epilogue == CudaLinearEpilogue::kAdd;
   run_chosen(call, epilogue, planner_.choose(call.shape, num_tokens, can_stream(call, epilogue)));
+}
+
+void CudaLinear::run_gate_up(void* out, const void* x, std::int64_t num_tokens,
+                             const CudaLinearWeight& weight, Activation activation) {
+  LLMRUN_CHECK(weight.is_gate_up());
+  if (num_tokens == 0) return;
+  const GemmCall call = call_of(out, weight.dtype(), x, num_tokens, weight);
+  // The streaming kernel knows one activation.
+  const bool streams =
+      activation == Activation::kSilu && can_stream(call, CudaLinearEpilogue::kSiluMul);
+  const GemmChoice& choice = planner_.choose(call.shape, num_tokens, streams);
+  if (choice.streams_weights) {
+    run_chosen(call, CudaLinearEpilogue::kSiluMul, choice);
+  } else {
+    run_gate_up_slices(call, activation, choice);
+  }
+}
+
+GemmCall CudaLinear::call_of(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
+                             const CudaLinearWeight& weight) const {
+  return {.shape = shape_of(weight, out_dtype),
+          .num_tokens = num_tokens,
+          .out = out,
+          .x = x,
+          .weight = weight.data(),
+          .bias = weight.bias(),
+          .adds = false};
 }
 
 GemmShape CudaLinear::shape_of(const CudaLinearWeight& weight, DType out_dtype) const {
@@ -119,13 +142,14 @@ void CudaLinear::run_chosen(const GemmCall& call, CudaLinearEpilogue epilogue,
   if (choice.streams_weights) {
     kernels::skinny_linear(launch_, skinny_args(call, epilogue));
   } else if (epilogue == CudaLinearEpilogue::kSiluMul) {
-    run_gate_up(call, choice);
+    run_gate_up_slices(call, Activation::kSilu, choice);
   } else {
     gemm_.run(call, choice.algo, workspace_.data(), launch_.stream);
   }
 }
 
-void CudaLinear::run_gate_up(const GemmCall& call, const GemmChoice& choice) {
+void CudaLinear::run_gate_up_slices(const GemmCall& call, Activation activation,
+                                    const GemmChoice& choice) {
   const std::int64_t intermediate_size = call.shape.num_rows / 2;
   for (std::int64_t begin = 0; begin < call.num_tokens; begin += kGateUpTokens) {
     GemmCall slice = call;
@@ -136,8 +160,8 @@ void CudaLinear::run_gate_up(const GemmCall& call, const GemmChoice& choice) {
     gemm_.run(slice,
               is_whole ? choice.algo : planner_.choose(call.shape, slice.num_tokens, false).algo,
               workspace_.data(), launch_.stream);
-    kernels::silu_mul(launch_, offset(call.out, begin * intermediate_size, call.shape.dtype),
-                      slice.out, slice.num_tokens, intermediate_size, call.shape.dtype);
+    kernels::gate_mul(launch_, offset(call.out, begin * intermediate_size, call.shape.dtype),
+                      slice.out, slice.num_tokens, intermediate_size, activation, call.shape.dtype);
   }
 }
 

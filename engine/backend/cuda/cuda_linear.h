@@ -13,6 +13,7 @@
 #include "engine/backend/cuda/cuda_memory.h"
 #include "engine/backend/cuda/cuda_weights.h"
 #include "engine/backend/cuda/gemm_plan.h"
+#include "engine/core/activation.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear_epilogue.h"
 
@@ -39,16 +40,21 @@ class CudaLinear {
   static std::size_t num_bytes(std::int64_t max_num_tokens, std::int64_t intermediate_size,
                                DType dtype);
 
-  // out [M, N] (kSiluMul: [M, N / 2]) from x [M, K] and the weight.
+  // out [M, N] from x [M, K] and the weight.
   void run(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
            const CudaLinearWeight& weight, kernels::CudaLinearEpilogue epilogue);
+  // out [M, N / 2] of the weight's type = activation(gate) * up.
+  void run_gate_up(void* out, const void* x, std::int64_t num_tokens,
+                   const CudaLinearWeight& weight, Activation activation);
 
  private:
   GemmShape shape_of(const CudaLinearWeight& weight, DType out_dtype) const;
   bool can_stream(const GemmCall& call, kernels::CudaLinearEpilogue epilogue) const;
   void run_chosen(const GemmCall& call, kernels::CudaLinearEpilogue epilogue,
                   const GemmChoice& choice);
-  void run_gate_up(const GemmCall& call, const GemmChoice& choice);
+  GemmCall call_of(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,
+                   const CudaLinearWeight& weight) const;
+  void run_gate_up_slices(const GemmCall& call, Activation activation, const GemmChoice& choice);
   void tune(std::int64_t max_num_tokens, std::int64_t vocab_size, std::int64_t max_logits_rows);
   double measure(const GemmShape& shape, std::int64_t num_tokens, const GemmChoice& choice,
                  void* out, const void* x);

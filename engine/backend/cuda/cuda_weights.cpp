@@ -48,15 +48,22 @@ std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_linear(const LinearSourc
   return weight;
 }
 
-std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_gate_up(Tensor gate, Tensor up,
+std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_gate_up(const LinearSource& source,
                                                                 DType dtype) {
+  LLMRUN_CHECK(source.parts.size() == 2);
+  LLMRUN_CHECK(source.biases.empty() || source.biases.size() == 2);
+  const Tensor& gate = source.parts[0];
+  const Tensor& up = source.parts[1];
   LLMRUN_CHECK(gate.rank() == 2 && up.rank() == 2 && gate.dim(0) == up.dim(0) &&
                gate.dim(1) == up.dim(1));
   LLMRUN_CHECK(gate.dim(0) % 8 == 0);  // checked by the backend before weights are read
-  auto weight =
-      std::make_unique<CudaLinearWeight>(2 * gate.dim(0), gate.dim(1), dtype, false, true);
-  copy_interleaved(weight->data(), dtype, gate, 0);
-  copy_interleaved(weight->data(), dtype, up, 1);
+  auto weight = std::make_unique<CudaLinearWeight>(2 * gate.dim(0), gate.dim(1), dtype,
+                                                   !source.biases.empty(), true);
+  for (std::size_t half = 0; half < 2; ++half) {
+    copy_interleaved(weight->data(), dtype, source.parts[half], static_cast<int>(half));
+    if (source.biases.empty()) continue;
+    copy_interleaved(weight->bias(), dtype, source.biases[half], static_cast<int>(half));
+  }
   return weight;
 }
 
@@ -102,7 +109,7 @@ void CudaWeightMaker::copy_converted(void* device, DType dtype, const Tensor& ho
 
 void CudaWeightMaker::copy_interleaved(void* device, DType dtype, const Tensor& host, int half) {
   if (!staging_) staging_ = std::make_unique<CudaBuffer>(kStagingBytes);
-  const std::int64_t num_columns = host.dim(1);
+  const std::int64_t num_columns = host.rank() == 1 ? 1 : host.dim(1);
   const std::size_t row_bytes = static_cast<std::size_t>(num_columns) * dtype_bytes(host.dtype());
   LLMRUN_CHECK(row_bytes <= kStagingBytes);
   const auto piece = static_cast<std::int64_t>(kStagingBytes / row_bytes);

@@ -42,7 +42,7 @@ class CudaWeightMaker {
   explicit CudaWeightMaker(cudaStream_t stream) : stream_(stream), copier_(stream) {}
 
   std::unique_ptr<CudaLinearWeight> make_linear(const LinearSource& source, DType dtype);
-  std::unique_ptr<CudaLinearWeight> make_gate_up(Tensor gate, Tensor up, DType dtype);
+  std::unique_ptr<CudaLinearWeight> make_gate_up(const LinearSource& source, DType dtype);
   std::unique_ptr<CudaLinearWeight> make_random(std::int64_t num_rows, std::int64_t num_columns,
                                                 DType dtype, bool has_bias, bool is_gate_up,
                                                 float stddev, std::uint64_t seed);
@@ -54,6 +54,7 @@ class CudaWeightMaker {
 
  private:
   void copy_converted(void* device, DType dtype, const Tensor& host);
+  // host [I, K], or a bias [I]
   void copy_interleaved(void* device, DType dtype, const Tensor& host, int half);
 
   cudaStream_t stream_;

@@ -110,9 +110,11 @@ const GemmChoice& GemmPlanner::choose(const GemmShape& shape, std::int64_t num_t
                                       bool can_stream) {
   const Key key{shape, num_tokens};
   const auto found = chosen_.find(key);
-  if (found != chosen_.end()) return found->second;
+  if (found != chosen_.end() && (can_stream || !found->second.streams_weights)) {
+    return found->second;
+  }
   if (chosen_.size() >= kMaxChosen) chosen_.clear();
-  return chosen_.emplace(key, decide(shape, num_tokens, can_stream)).first->second;
+  return chosen_.insert_or_assign(key, decide(shape, num_tokens, can_stream)).first->second;
 }
 
 GemmChoice GemmPlanner::decide(const GemmShape& shape, std::int64_t num_tokens,

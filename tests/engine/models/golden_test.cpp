@@ -30,9 +30,36 @@ using Rows = ModelDriver::Rows;
 
 constexpr double kTolerance = 1e-4;  // of log-probabilities, everything in float32
 
-const std::vector<std::string> kModels = {"llama_gqa",     "llama_bias", "llama3_rope",
-                                          "llama_linear",  "qwen2_tied", "qwen2_yarn",
-                                          "mistral_window"};
+// A checkpoint, and what is expected of it.
+struct GoldenModel {
+  std::string name;
+  std::string file = "golden.json";
+  std::int64_t max_positions = 0;  // longest context of the run; 0: the model's
+};
+
+const std::vector<GoldenModel> kModels = {
+    {"llama_gqa"},
+    {"llama_bias"},
+    {"llama_mlp_bias"},
+    {"llama3_rope"},
+    {"llama_linear"},
+    {"llama_dynamic", "golden.json", 64},
+    {"llama_dynamic", "golden_300.json", 300},
+    {"mistral_window"},
+    {"mixtral"},
+    {"qwen2_tied"},
+    {"qwen2_yarn"},
+    {"qwen3"},
+    {"opt_pre_norm"},
+    {"opt_post_norm"},
+    {"baichuan_rope"},
+    {"baichuan_alibi"},
+    {"gemma2"},
+    {"phi3_longrope", "golden.json", 64},
+    {"phi3_longrope", "golden_512.json"},
+    {"phi3_window"},
+    {"gpt2"},
+};
 
 struct GoldenPrompt {
   std::vector<TokenId> prompt;
@@ -54,8 +81,8 @@ ModelLocation location_of(const std::string& name) {
   return find_model(folder, {});
 }
 
-Golden read_golden(const std::string& name) {
-  const auto path = location_of(name).folder / "golden.json";
+Golden read_golden(const GoldenModel& golden_model) {
+  const auto path = location_of(golden_model.name).folder / golden_model.file;
   const nlohmann::json json =
       parse_json(read_file(path, 1 << 20, ErrorKind::kInput), path.string());
   Golden golden;
@@ -99,8 +126,11 @@ std::vector<NamedBackend> make_backends(DType dtype = DType::kF32) {
   return backends;
 }
 
-std::unique_ptr<CausalLm> load(const std::string& name, Backend& backend) {
-  return load_model(location_of(name), backend, {.dtype = "float32"}).model;
+std::unique_ptr<CausalLm> load(const GoldenModel& golden_model, Backend& backend,
+                               const std::string& dtype = "float32") {
+  return load_model(location_of(golden_model.name), backend,
+                    {.dtype = dtype, .max_positions = golden_model.max_positions})
+      .model;
 }
 
 // Calls check(golden, backend, model) for each model on each backend, weights in float32.
@@ -108,10 +138,11 @@ template <typename Check>
 void for_each_model(const Check& check) {
   for (const NamedBackend& named : make_backends()) {
     CAPTURE(named.name);
-    for (const std::string& name : kModels) {
-      CAPTURE(name);
-      const auto model = load(name, *named.backend);
-      check(read_golden(name), *named.backend, *model);
+    for (const GoldenModel& golden_model : kModels) {
+      CAPTURE(golden_model.name);
+      CAPTURE(golden_model.file);
+      const auto model = load(golden_model, *named.backend);
+      check(read_golden(golden_model), *named.backend, *model);
     }
   }
 }
@@ -132,7 +163,7 @@ void check_rows(const GoldenPrompt& golden, std::size_t begin,
 
 TEST_CASE("one sequence at a time: prompt log-probabilities and greedy continuation") {
   for_each_model([](const Golden& golden, Backend& backend, CausalLm& model) {
-    ModelDriver driver(backend, model, {.max_tokens = 130});  // as many as the longest prompt
+    ModelDriver driver(backend, model, {.max_tokens = 300});  // as many as the longest prompt
     for (const GoldenPrompt& expected : golden.prompts) {
       ModelDriver::Sequence sequence{.tokens = expected.prompt};
       const auto length = static_cast<std::int64_t>(expected.prompt.size());
@@ -154,7 +185,7 @@ TEST_CASE("one sequence at a time: prompt log-probabilities and greedy continuat
 
 TEST_CASE("all sequences together, ragged, prompts beside decodes") {
   for_each_model([](const Golden& golden, Backend& backend, CausalLm& model) {
-    ModelDriver driver(backend, model, {.block_size = 7, .num_blocks = 100});
+    ModelDriver driver(backend, model, {.block_size = 7, .num_blocks = 130});
     std::vector<ModelDriver::Sequence> sequences;
     for (const GoldenPrompt& prompt : golden.prompts)
       sequences.push_back({.tokens = prompt.prompt});
@@ -226,13 +257,14 @@ std::vector<std::vector<double>> log_softmax(const std::vector<std::vector<float
 TEST_CASE("bfloat16 is closer to float32 than bfloat16 in transformers is") {
   for (const NamedBackend& named : make_backends(DType::kBf16)) {
     CAPTURE(named.name);
-    for (const std::string& name : kModels) {
-      CAPTURE(name);
-      const Golden golden = read_golden(name);
+    for (const GoldenModel& golden_model : kModels) {
+      CAPTURE(golden_model.name);
+      CAPTURE(golden_model.file);
+      const Golden golden = read_golden(golden_model);
       ReferenceBackend reference;
-      const auto exact_model = load(name, reference);
+      const auto exact_model = load(golden_model, reference);
       ModelDriver exact_driver(reference, *exact_model, {});
-      const auto model = load_model(location_of(name), *named.backend, {.dtype = "bfloat16"}).model;
+      const auto model = load(golden_model, *named.backend, "bfloat16");
       ModelDriver driver(*named.backend, *model, {.kv_dtype = DType::kBf16});
       double sum_kl = 0;
       double max_difference = 0;
@@ -262,15 +294,18 @@ TEST_CASE("bfloat16 is closer to float32 than bfloat16 in transformers is") {
       // A GPU rounds activations to bfloat16 as transformers does; the CPU backend does not.
       const double allowed = named.backend->activation_dtype() == DType::kF32 ? 1.0 : 1.25;
       CHECK(sum_kl / static_cast<double>(num_rows) <= allowed * golden.mean_kl);
+      // Which experts a token takes may hang on a rounding, and then its logits are others.
+      if (model->config().num_experts > 0) continue;
       CHECK(max_difference <= allowed * golden.max_logprob_difference);
     }
   }
 }
 
 TEST_CASE("parameters are counted as transformers counts them") {
-  for (const std::string& name : kModels) {
-    CAPTURE(name);
-    CHECK(num_parameters(read_model_config(location_of(name))) == read_golden(name).num_parameters);
+  for (const GoldenModel& golden_model : kModels) {
+    CAPTURE(golden_model.name);
+    CHECK(num_parameters(read_model_config(location_of(golden_model.name))) ==
+          read_golden(golden_model).num_parameters);
   }
 }
 

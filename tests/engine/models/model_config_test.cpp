@@ -9,6 +9,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/json.h"
+#include "engine/models/model_registry.h"
 #include "tests/support/temporary_folder.h"
 
 namespace llmrun {
@@ -59,7 +60,7 @@ TEST_CASE("a plain configuration") {
   CHECK(config.kv_size() == 32);
   CHECK(config.vocab_size == 500);
   CHECK(config.max_positions == 2048);
-  CHECK(config.rms_norm_eps == 1e-5);
+  CHECK(config.norm_eps == 1e-5);
   CHECK(config.rope.theta == 20000.0);
   CHECK(config.rope.scaling == RopeScaling::kNone);
   CHECK_FALSE(config.tie_word_embeddings);
@@ -75,7 +76,7 @@ TEST_CASE("what may be left out") {
   const ModelConfig config = parse(R"({"num_key_value_heads":null,"rms_norm_eps":null,
     "rope_theta":null,"bos_token_id":null,"eos_token_id":null,"torch_dtype":null})");
   CHECK(config.num_kv_heads == 4);
-  CHECK(config.rms_norm_eps == 1e-6);
+  CHECK(config.norm_eps == 1e-6);
   CHECK(config.rope.theta == 10000.0);
   CHECK_FALSE(config.bos_token_id.has_value());
   CHECK(config.eos_token_ids.empty());
@@ -93,7 +94,7 @@ TEST_CASE("odd but valid values") {
   CHECK(parse(R"({"rope_theta":500000})").rope.theta == 500000.0);
   CHECK(parse(R"({"dtype":"float16"})").dtype == DType::kF16);
   CHECK(parse(R"({"torch_dtype":"torch.float32"})").dtype == DType::kF32);
-  CHECK(parse(R"({"rms_norm_eps":0})").rms_norm_eps == 0.0);
+  CHECK(parse(R"({"rms_norm_eps":0})").norm_eps == 0.0);
   CHECK(parse(R"({"hidden_act":"swish"})").hidden_size == 64);
   CHECK(
       parse(R"({"mlp_bias":false,"sliding_window":null,"pretraining_tp":2,"x":{}})").notes.empty());
@@ -161,8 +162,8 @@ TEST_CASE("token ids lie in the vocabulary") {
 }
 
 TEST_CASE("what is not implemented is refused by name") {
-  CHECK(error_of(R"({"hidden_act":"gelu"})") == "hidden_act: expected silu, found \"gelu\"");
-  CHECK(error_of(R"({"mlp_bias":true})").starts_with("mlp_bias: expected false"));
+  CHECK(error_of(R"({"hidden_act":"mish"})") ==
+        "hidden_act: expected silu, relu, gelu, gelu_new or gelu_pytorch_tanh, found \"mish\"");
   CHECK(error_of(R"({"quantization_config":{"quant_method":"awq","bits":4}})")
             .starts_with("quantization_config: quantized checkpoints (\"awq\") are not supported"));
   CHECK(error_of(R"({"compression_config":{}})")
@@ -216,9 +217,20 @@ TEST_CASE("rotary scaling, old and new spelling") {
             .rope.original_max_positions == 256);
 
   const ModelConfig dynamic = parse(R"({"rope_scaling":{"type":"dynamic","factor":2}})");
-  CHECK(dynamic.rope.scaling == RopeScaling::kNone);
-  CHECK(dynamic.max_positions == 2048);
+  CHECK(dynamic.rope.scaling == RopeScaling::kDynamic);
+  CHECK(dynamic.rope.factor == 2.0);
+  CHECK(dynamic.rope.original_max_positions == 2048);
+  CHECK(dynamic.max_positions == 4096);
   CHECK(dynamic.notes.size() == 1);
+
+  const ModelConfig longrope = parse(R"({"head_dim":4,"original_max_position_embeddings":512,
+    "rope_scaling":{"type":"su","short_factor":[1,1.5],"long_factor":[2,3]}})");
+  CHECK(longrope.rope.scaling == RopeScaling::kLongRope);
+  CHECK(longrope.rope.short_factors == std::vector<double>{1.0, 1.5});
+  CHECK(longrope.rope.long_factors == std::vector<double>{2.0, 3.0});
+  CHECK(longrope.rope.attention_factor ==
+        doctest::Approx(std::sqrt(1.0 + std::log(4.0) / std::log(512.0))));
+  CHECK(longrope.max_positions == 2048);
 
   CHECK(parse(R"({"rope_parameters":{"rope_type":"default","rope_theta":7}})").rope.theta == 7.0);
   CHECK(parse(R"({"rope_scaling":{}})").rope.scaling == RopeScaling::kNone);
@@ -228,10 +240,15 @@ TEST_CASE("rotary scaling that cannot be") {
   const auto error = [](const std::string& scaling) {
     return error_of(R"({"rope_scaling":)" + scaling + "}");
   };
-  CHECK(
-      error(R"({"type":"longrope"})") ==
-      "rope_scaling: type: expected default, linear, llama3, yarn or dynamic, found \"longrope\"");
-  CHECK(error(R"({"rope_type":"su"})").starts_with("rope_scaling: rope_type: expected default"));
+  CHECK(error(R"({"type":"ntk"})") ==
+        "rope_scaling: type: expected default, linear, dynamic, llama3, yarn or longrope, found "
+        "\"ntk\"");
+  CHECK(error(R"({"rope_type":"longrope"})") ==
+        "rope_scaling: short_factor: missing; expected an array");
+  CHECK(error(R"({"rope_type":"su","short_factor":[1]})") ==
+        "rope_scaling: short_factor: expected 8 numbers, half the rotated dimensions, found 1");
+  CHECK(error(R"({"rope_type":"su","short_factor":[0]})") ==
+        "rope_scaling: short_factor: expected numbers above 0, found 0");
   CHECK(error(R"({"type":"linear"})") ==
         "rope_scaling: factor: missing; expected a number from 1 to 1000000");
   for (const std::string factor : {"0", "-2", "0.5", "1e300", "\"4\""}) {
@@ -243,8 +260,10 @@ TEST_CASE("rotary scaling that cannot be") {
         "rope_scaling: high_freq_factor: expected a number above low_freq_factor 4, found 4");
   CHECK(error(R"({"rope_type":"llama3","factor":8,"low_freq_factor":0})") ==
         "rope_scaling: low_freq_factor: expected a number above 0, found 0");
-  CHECK(error(R"({"type":"default","partial_rotary_factor":0.5})") ==
-        "rope_scaling: partial_rotary_factor: only 1 is supported");
+  CHECK(error(R"({"type":"default","partial_rotary_factor":0.2})") ==
+        "rope_scaling: partial_rotary_factor: expected an even number of rotated dimensions, found "
+        "3 of 16");
+  CHECK(parse(R"({"partial_rotary_factor":0.5})").rotary_size() == 8);
   CHECK(error("[1]") == "rope_scaling: expected an object, found an array");
 }
 
@@ -271,6 +290,58 @@ TEST_CASE("sliding windows") {
         "layer_types: expected 3 entries as num_hidden_layers, found 1");
   CHECK(error_of(mistral + R"(9,"layer_types":["full_attention","full_attention","x"]})") ==
         "layer_types: expected full_attention or sliding_attention, found \"x\"");
+}
+
+TEST_CASE("what other families call things, and what they leave out") {
+  const auto parse_text = [](const std::string& text) {
+    return parse_model_config(parse_json(text, "test"), "config.json");
+  };
+  const ModelConfig gpt2 = parse_text(R"({"architectures":["GPT2LMHeadModel"],"n_embd":24,
+    "n_layer":2,"n_head":3,"n_positions":99,"vocab_size":50,"n_inner":null})");
+  CHECK(gpt2.hidden_size == 24);
+  CHECK(gpt2.intermediate_size == 96);
+  CHECK(gpt2.max_positions == 99);
+  CHECK(gpt2.activation == Activation::kGeluTanh);
+  CHECK(gpt2.norm_eps == 1e-5);
+  CHECK(gpt2.tie_word_embeddings);
+  CHECK(gpt2.positions == PositionEncoding::kLearned);
+
+  const std::string opt = R"("model_type":"opt","hidden_size":24,"ffn_dim":48,
+    "num_hidden_layers":2,"num_attention_heads":3,"max_position_embeddings":99,"vocab_size":50)";
+  CHECK(parse_text("{" + opt + "}").activation == Activation::kRelu);
+  CHECK(parse_text("{" + opt + "}").attention_bias);
+  CHECK_FALSE(parse_text("{" + opt + "}").norms_after_residual);
+  CHECK(parse_text("{" + opt + "}").embedding_width() == 24);
+  CHECK(parse_text("{" + opt + R"(,"do_layer_norm_before":false})").norms_after_residual);
+  CHECK(parse_text("{" + opt + R"(,"word_embed_proj_dim":8})").embedding_width() == 8);
+  CHECK_THROWS_WITH_AS(parse_text("{" + opt + R"(,"layer_norm_elementwise_affine":false})"),
+                       "config.json: layer_norm_elementwise_affine: only true is supported", Error);
+
+  // 13B has no max_position_embeddings: ALiBi.
+  const std::string baichuan = R"("model_type":"baichuan","hidden_size":24,"intermediate_size":48,
+    "num_hidden_layers":2,"num_attention_heads":3,"vocab_size":50,"model_max_length":77)";
+  CHECK(parse_text("{" + baichuan + "}").positions == PositionEncoding::kAlibi);
+  CHECK(parse_text("{" + baichuan + "}").max_positions == 77);
+  CHECK(parse_text("{" + baichuan + R"(,"max_position_embeddings":66})").positions ==
+        PositionEncoding::kRope);
+
+  const std::string gemma2 = R"({"architectures":["Gemma2ForCausalLM"],"sliding_window":9)";
+  CHECK(parse(gemma2 + "}").sliding_windows == std::vector<std::int32_t>{9, 0, 9});
+  CHECK(parse(gemma2 + "}").attention_softcap == 50.0);
+  CHECK(parse(gemma2 + R"(,"hidden_activation":"gelu"})").activation == Activation::kGelu);
+  CHECK(parse(gemma2 + "}").attention_scale == 1.0 / 16.0);
+  const nlohmann::json uncapped = [&] {
+    nlohmann::json json = make_json(gemma2 + "}");
+    json["attn_logit_softcapping"] = nullptr;
+    return json;
+  }();
+  CHECK(parse_model_config(uncapped, "config.json").attention_softcap == 0.0);
+
+  const std::string mixtral = R"({"architectures":["MixtralForCausalLM"],"num_local_experts":4)";
+  CHECK(parse(mixtral + "}").num_experts == 4);
+  CHECK(parse(mixtral + "}").num_experts_per_token == 2);
+  CHECK(error_of(mixtral + R"(,"num_experts_per_tok":5})")
+            .starts_with("num_experts_per_tok: expected an integer from 1 to 4"));
 }
 
 TEST_CASE("generation defaults") {

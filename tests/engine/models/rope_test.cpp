@@ -10,6 +10,7 @@
 
 #include "engine/core/file.h"
 #include "engine/core/json.h"
+#include "engine/models/model_registry.h"
 
 namespace llmrun {
 namespace {

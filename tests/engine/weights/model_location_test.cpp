@@ -55,7 +55,9 @@ TEST_CASE("the Hugging Face cache") {
 
   const std::string miss = error_of("Org/Some.Model-7B", caches);
   CHECK(miss.find((cache.path() / repository).string()) != std::string::npos);
-  CHECK(miss.ends_with("Download it with: hf download Org/Some.Model-7B"));
+  CHECK(
+      miss.ends_with("Download it with: hf download Org/Some.Model-7B\n"
+                     "or from ModelScope: modelscope download --model Org/Some.Model-7B"));
 
   fs::create_symlink("../../blobs/abc", cache.path() / snapshot / "config.json");
   // Without refs/main it would be a guess which snapshot is meant.
@@ -89,7 +91,16 @@ TEST_CASE("the ModelScope cache, new and old layout") {
   CHECK(find_model("Org/Qwen2.5-7B", caches).folder == cache.path() / "Org/Qwen2___5-7B");
   cache.write("models/Org/Qwen2___5-7B/config.json", "{}");
   CHECK(find_model("Org/Qwen2.5-7B", caches).folder == cache.path() / "models/Org/Qwen2___5-7B");
+  CHECK(find_model("Org/Qwen2.5-7B@master", caches).folder ==
+        cache.path() / "models/Org/Qwen2___5-7B");
   CHECK(error_of("Org/Qwen2.5-7B@v1", caches) != "");
+}
+
+TEST_CASE("a snapshot's missing files have a command that downloads them") {
+  const fs::path snapshot = fs::path("/cache/models--Org--Some.Model/snapshots") / kCommit;
+  CHECK(download_hint(snapshot) ==
+        std::string("; download them with: hf download Org/Some.Model --revision ") + kCommit);
+  CHECK(download_hint("/models/Org/Some.Model").empty());
 }
 
 TEST_CASE("what is neither a folder nor a name in a hub") {

@@ -42,9 +42,9 @@ class LinearCase {
     padded_depth_ =
         is_bf16_ ? ceil_div(shape.depth, kDepthAlignment) * kDepthAlignment : shape.depth;
     num_panels_ = ceil_div(shape.columns, kPanelColumns);
-    if (epilogue == LinearEpilogue::kSiluMul) num_panels_ = 2 * ceil_div(shape.columns / 2, 16);
+    if (epilogue == LinearEpilogue::kGateMul) num_panels_ = 2 * ceil_div(shape.columns / 2, 16);
     if (has_bias) bias_ = random_floats(num_panels_ * kPanelColumns, 3);
-    out_columns_ = epilogue == LinearEpilogue::kSiluMul ? shape.columns / 2 : shape.columns;
+    out_columns_ = epilogue == LinearEpilogue::kGateMul ? shape.columns / 2 : shape.columns;
     initial_out_ = random_floats(shape.rows * out_columns_, 4);
     pack();
   }
@@ -86,7 +86,7 @@ class LinearCase {
   // Expected output element, and the sum of absolute terms its rounding error is measured against.
   void expect(std::int64_t row, std::int64_t column, double& value, double& magnitude) const {
     const float initial = initial_out_[static_cast<std::size_t>(row * out_columns_ + column)];
-    if (epilogue_ == LinearEpilogue::kSiluMul) {
+    if (epilogue_ == LinearEpilogue::kGateMul) {
       double gate = 0, up = 0, gate_magnitude = 0, up_magnitude = 0;
       dot(row, column, gate, gate_magnitude);
       dot(row, out_columns_ + column, up, up_magnitude);
@@ -104,7 +104,7 @@ class LinearCase {
  private:
   // Where the bias of a weight row stands: gate and up panels alternate.
   std::size_t bias_index(std::int64_t column) const {
-    if (epilogue_ != LinearEpilogue::kSiluMul) return static_cast<std::size_t>(column);
+    if (epilogue_ != LinearEpilogue::kGateMul) return static_cast<std::size_t>(column);
     const bool is_up = column >= out_columns_;
     const std::int64_t local = is_up ? column - out_columns_ : column;
     return static_cast<std::size_t>((2 * (local / 16) + (is_up ? 1 : 0)) * 16 + local % 16);
@@ -133,7 +133,7 @@ class LinearCase {
       for (std::int64_t i = 0; i < kPanelColumns; ++i) {
         std::int64_t column = panel * kPanelColumns + i;
         bool valid = column < shape_.columns;
-        if (epilogue_ == LinearEpilogue::kSiluMul) {
+        if (epilogue_ == LinearEpilogue::kGateMul) {
           const std::int64_t local = panel / 2 * kPanelColumns + i;
           valid = local < out_columns_;
           column = panel % 2 * out_columns_ + local;
@@ -195,7 +195,7 @@ TEST_CASE("linear kernels agree with plain loops on odd shapes") {
       for (const bool has_bias : {false, true}) {
         check_case(named, shape, LinearEpilogue::kStore, has_bias);
         check_case(named, shape, LinearEpilogue::kAdd, has_bias);
-        check_case(named, {shape.rows, 2 * shape.columns, shape.depth}, LinearEpilogue::kSiluMul,
+        check_case(named, {shape.rows, 2 * shape.columns, shape.depth}, LinearEpilogue::kGateMul,
                    has_bias);
       }
     }
@@ -207,19 +207,19 @@ TEST_CASE("linear kernels agree with plain loops across blocks of k and of rows"
     check_case(named, {1, 64, 2100}, LinearEpilogue::kStore, true);
     check_case(named, {40, 80, 1100}, LinearEpilogue::kAdd, false);
     check_case(named, {530, 32, 544}, LinearEpilogue::kStore, false);
-    check_case(named, {250, 64, 1056}, LinearEpilogue::kSiluMul, false);
+    check_case(named, {250, 64, 1056}, LinearEpilogue::kGateMul, false);
   }
 }
 
 TEST_CASE("a row's result is the same bits whatever the rows, ranges and blocks around it") {
   for (const NamedKernel& named : runnable_kernels()) {
     for (const LinearEpilogue epilogue :
-         {LinearEpilogue::kStore, LinearEpilogue::kAdd, LinearEpilogue::kSiluMul}) {
+         {LinearEpilogue::kStore, LinearEpilogue::kAdd, LinearEpilogue::kGateMul}) {
       const Shape full = {67, 192, 1100};
       const LinearCase linear(named, full, epilogue, true);
       const AlignedVector<float> whole = linear.run();
       const std::int64_t row_cut = named.kernel->row_multiple;
-      const std::int64_t panel_cut = epilogue == LinearEpilogue::kSiluMul ? 2 : 1;
+      const std::int64_t panel_cut = epilogue == LinearEpilogue::kGateMul ? 2 : 1;
       std::vector<LinearRange> ranges;
       for (std::int64_t row = 0; row < full.rows; row += row_cut) {
         for (std::int64_t panel = 0; panel < linear.num_panels(); panel += panel_cut) {

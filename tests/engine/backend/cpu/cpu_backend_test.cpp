@@ -213,18 +213,19 @@ TEST_CASE("linear converts weights of every floating-point type") {
   }
 }
 
-TEST_CASE("gate_up_silu, also when the MLP size is no multiple of a panel") {
+TEST_CASE("gate_up, also when the MLP size is no multiple of a panel") {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     for (const std::int64_t size : {1, 16, 40}) {
       for (const std::int64_t rows : {1, 5, 40}) {
         compare(2e-3, [&](Backend& backend) {
           std::vector<float> gate = random_values(size * 33, 1), up = random_values(size * 33, 2);
-          const auto weight = backend.make_gate_up(host_tensor(gate, {size, 33}),
-                                                   host_tensor(up, {size, 33}), dtype);
+          const auto weight = backend.make_gate_up(
+              {.parts = {host_tensor(gate, {size, 33}), host_tensor(up, {size, 33})}, .biases = {}},
+              dtype);
           CHECK(weight->num_rows() == 2 * size);
           DeviceTensor x = upload_random(backend, {rows, 33}, 5);
           DeviceTensor out = upload_random(backend, {rows, size}, 6);
-          backend.gate_up_silu(out.tensor, x.tensor, *weight);
+          backend.gate_up(out.tensor, x.tensor, *weight, Activation::kSilu);
           return download(backend, out.tensor);
         });
       }
@@ -254,6 +255,123 @@ TEST_CASE("embedding, rms_norm and gather_rows") {
       return download(backend, rows.tensor);
     });
   }
+}
+
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kGelu,
+                                       Activation::kGeluTanh};
+
+TEST_CASE("gate_up with a bias and every activation") {
+  for (const Activation activation : kActivations) {
+    compare(2e-3, [&](Backend& backend) {
+      std::vector<float> gate = random_values(40 * 33, 1), up = random_values(40 * 33, 2);
+      std::vector<float> gate_bias = random_values(40, 3), up_bias = random_values(40, 4);
+      const auto weight = backend.make_gate_up(
+          {.parts = {host_tensor(gate, {40, 33}), host_tensor(up, {40, 33})},
+           .biases = {host_tensor(gate_bias, {40}), host_tensor(up_bias, {40})}},
+          DType::kF32);
+      DeviceTensor x = upload_random(backend, {3, 33}, 5);
+      DeviceTensor out = upload_random(backend, {3, 40}, 6);
+      backend.gate_up(out.tensor, x.tensor, *weight, activation);
+      return download(backend, out.tensor);
+    });
+  }
+}
+
+TEST_CASE("activate, add, scale, soft_cap, at sizes that are no whole vectors too") {
+  for (const std::int64_t size : {1, 5, 37, 6000}) {
+    for (const Activation activation : kActivations) {
+      compare(1e-5, [&](Backend& backend) {
+        DeviceTensor x = upload_random(backend, {3, size}, 5);
+        const DeviceTensor added = upload_random(backend, {3, size}, 6);
+        backend.scale(x.tensor, 2.5F);
+        backend.activate(x.tensor, activation);
+        backend.add(x.tensor, added.tensor);
+        std::vector<float> result = download(backend, x.tensor);
+        backend.soft_cap(x.tensor, 1.5F);
+        const std::vector<float> capped = download(backend, x.tensor);
+        result.insert(result.end(), capped.begin(), capped.end());
+        return result;
+      });
+    }
+  }
+}
+
+TEST_CASE("layer_norm, embedding_add and norm_heads") {
+  for (const std::int64_t size : {7, 48, 1003}) {
+    compare(1e-5, [&](Backend& backend) {
+      std::vector<float> table = random_values(9 * size, 1);
+      const auto positions = backend.make_linear(
+          {.parts = {host_tensor(table, {9, size})}, .biases = {}}, DType::kF32);
+      const std::vector<std::int32_t> rows = {8, 0, 3, 3};
+      DeviceTensor row_tensor = backend.allocate_tensor(DType::kI32, {4});
+      backend.copy_to_device(row_tensor.tensor, rows.data());
+      DeviceTensor x = upload_random(backend, {4, size}, 2);
+      backend.scale(x.tensor, 3.0F);
+      backend.embedding_add(x.tensor, *positions, row_tensor.tensor);
+      std::vector<float> weight = random_values(size, 3), bias = random_values(size, 4);
+      const DeviceTensor norm_weight = backend.make_vector(host_tensor(weight, {size}));
+      const DeviceTensor norm_bias = backend.make_vector(host_tensor(bias, {size}));
+      DeviceTensor out = backend.allocate_tensor(DType::kF32, {4, size});
+      backend.layer_norm(out.tensor, x.tensor, norm_weight.tensor, {}, 1e-5F);
+      backend.layer_norm(x.tensor, x.tensor, norm_weight.tensor, norm_bias.tensor, 1e-5F);
+      std::vector<float> result = download(backend, out.tensor);
+      const std::vector<float> with_bias = download(backend, x.tensor);
+      result.insert(result.end(), with_bias.begin(), with_bias.end());
+      return result;
+    });
+  }
+  compare(1e-5, [&](Backend& backend) {
+    DeviceTensor qkv = upload_random(backend, {5, 7 * 20}, 2);
+    std::vector<float> weight = random_values(20, 3);
+    const DeviceTensor norm_weight = backend.make_vector(host_tensor(weight, {20}));
+    backend.norm_heads(qkv.tensor, 1, 4, norm_weight.tensor, 1e-6F);
+    return download(backend, qkv.tensor);
+  });
+}
+
+TEST_CASE("experts: routing, and each token only by those it chose") {
+  for (const std::int32_t top_k : {1, 2, 5}) {
+    compare(1e-4, [&](Backend& backend) {
+      constexpr std::int64_t kHidden = 24, kSize = 40;
+      std::vector<Expert> experts;
+      for (std::uint64_t e = 0; e < 5; ++e) {
+        std::vector<float> gate = random_values(kSize * kHidden, 10 + e);
+        std::vector<float> up = random_values(kSize * kHidden, 20 + e);
+        std::vector<float> down = random_values(kHidden * kSize, 30 + e);
+        for (float& value : down) value *= 0.05F;
+        experts.push_back(
+            {backend.make_gate_up(
+                 {.parts = {host_tensor(gate, {kSize, kHidden}), host_tensor(up, {kSize, kHidden})},
+                  .biases = {}},
+                 DType::kF32),
+             backend.make_linear({.parts = {host_tensor(down, {kHidden, kSize})}, .biases = {}},
+                                 DType::kF32)});
+      }
+      DeviceTensor routing = upload_random(backend, {9, 5}, 1);
+      backend.route(routing.tensor, top_k);
+      std::vector<float> result = download(backend, routing.tensor);
+      const DeviceTensor x = upload_random(backend, {9, kHidden}, 2);
+      DeviceTensor inout = upload_random(backend, {9, kHidden}, 3);
+      DeviceTensor scratch = backend.allocate_tensor(DType::kF32, {9, kSize});
+      backend.add_experts(inout.tensor, x.tensor, routing.tensor, experts, Activation::kSilu,
+                          scratch.tensor);
+      const std::vector<float> added = download(backend, inout.tensor);
+      result.insert(result.end(), added.begin(), added.end());
+      return result;
+    });
+  }
+}
+
+TEST_CASE("routing: of equal experts the first") {
+  compare(1e-6, [](Backend& backend) {
+    const std::vector<float> logits = {1, 1, 1, 1, -5, 2, 2, 2};
+    DeviceTensor routing = backend.allocate_tensor(DType::kF32, {2, 4});
+    backend.copy_to_device(routing.tensor, logits.data());
+    backend.route(routing.tensor, 2);
+    std::vector<float> weights = download(backend, routing.tensor);
+    CHECK(weights == std::vector<float>{0.5F, 0.5F, 0, 0, 0, 0.5F, 0.5F, 0});
+    return weights;
+  });
 }
 
 TEST_CASE("rope, KV store and attention over ragged batches") {
@@ -321,10 +439,10 @@ TEST_CASE("deterministic: a row has the same bits in any batch, on every instruc
     const auto weight = backend->make_random_gate_up(100, 300, DType::kBf16, 0.1F, 9);
     DeviceTensor x = upload_random(*backend, {40, 300}, 5);
     DeviceTensor all = backend->allocate_tensor(DType::kF32, {40, 100});
-    backend->gate_up_silu(all.tensor, x.tensor, *weight);
+    backend->gate_up(all.tensor, x.tensor, *weight, Activation::kSilu);
     for (const std::int64_t row : {0, 17, 39}) {
       DeviceTensor one = backend->allocate_tensor(DType::kF32, {1, 100});
-      backend->gate_up_silu(one.tensor, x.tensor.rows(row, 1), *weight);
+      backend->gate_up(one.tensor, x.tensor.rows(row, 1), *weight, Activation::kSilu);
       CHECK(download(*backend, one.tensor) == download(*backend, all.tensor.rows(row, 1)));
     }
   }
@@ -414,7 +532,7 @@ TEST_CASE("shapes and types that do not fit are internal errors") {
   CHECK(is_internal([&] { backend->linear(wrong.tensor, x.tensor, *weight); }));
   CHECK(is_internal([&] { backend->linear(out.tensor, wrong.tensor, *weight); }));
   CHECK(is_internal([&] { backend->linear(out.tensor, x.tensor, *gate_up); }));
-  CHECK(is_internal([&] { backend->gate_up_silu(out.tensor, x.tensor, *weight); }));
+  CHECK(is_internal([&] { backend->gate_up(out.tensor, x.tensor, *weight, Activation::kSilu); }));
   CHECK(is_internal([&] { backend->linear_add(ids.tensor, x.tensor, *weight); }));
   CHECK(is_internal([&] { backend->rms_norm(out.tensor, x.tensor, x.tensor, 1e-5F); }));
   ids.tensor.as<std::int32_t>()[0] = 0;

@@ -172,7 +172,7 @@ TEST_CASE("logits: float32 out of any dtype") {
   }
 }
 
-TEST_CASE("gate_up_silu") {
+TEST_CASE("gate_up") {
   if (!testing::can_test_cuda()) return;
   for (const std::int64_t size : {8, 40, 256}) {
     for (const std::int64_t rows : {1, 5, 40, 90, 600}) {
@@ -181,11 +181,12 @@ TEST_CASE("gate_up_silu") {
       compare([&](Backend& backend) {
         std::vector<float> gate = random_values(size * 72, 1), up = random_values(size * 72, 2);
         const auto weight = backend.make_gate_up(
-            host_tensor(gate, {size, 72}), host_tensor(up, {size, 72}), weight_dtype(backend));
+            {.parts = {host_tensor(gate, {size, 72}), host_tensor(up, {size, 72})}, .biases = {}},
+            weight_dtype(backend));
         prepare(backend);
         const DeviceTensor x = upload_random(backend, {rows, 72}, 5);
         const DeviceTensor out = upload_random(backend, {rows, size}, 6);
-        backend.gate_up_silu(out.tensor, x.tensor, *weight);
+        backend.gate_up(out.tensor, x.tensor, *weight, Activation::kSilu);
         return download(backend, out.tensor);
       });
     }
@@ -210,6 +211,135 @@ TEST_CASE("embedding, rms_norm and gather_rows, at sizes that are no whole vecto
       backend.gather_rows(rows.tensor, hidden.tensor, upload_ids(backend, {5, 1}).tensor);
       return download(backend, rows.tensor);
     });
+  }
+}
+
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kGelu,
+                                       Activation::kGeluTanh};
+
+TEST_CASE("gate_up with a bias and every activation") {
+  if (!testing::can_test_cuda()) return;
+  for (const Activation activation : kActivations) {
+    for (const std::int64_t rows : {1, 40, 90}) {
+      CAPTURE(rows);
+      compare([&](Backend& backend) {
+        std::vector<float> gate = random_values(40 * 72, 1), up = random_values(40 * 72, 2);
+        std::vector<float> gate_bias = random_values(40, 3), up_bias = random_values(40, 4);
+        const auto weight = backend.make_gate_up(
+            {.parts = {host_tensor(gate, {40, 72}), host_tensor(up, {40, 72})},
+             .biases = {host_tensor(gate_bias, {40}), host_tensor(up_bias, {40})}},
+            weight_dtype(backend));
+        prepare(backend);
+        const DeviceTensor x = upload_random(backend, {rows, 72}, 5);
+        const DeviceTensor out = upload_random(backend, {rows, 40}, 6);
+        backend.gate_up(out.tensor, x.tensor, *weight, activation);
+        return download(backend, out.tensor);
+      });
+    }
+  }
+}
+
+TEST_CASE("activate, add, scale and soft_cap") {
+  if (!testing::can_test_cuda()) return;
+  for (const std::int64_t size : {1, 37, 6000}) {
+    for (const Activation activation : kActivations) {
+      CAPTURE(size);
+      compare([&](Backend& backend) {
+        const DeviceTensor x = upload_random(backend, {3, size}, 5);
+        const DeviceTensor added = upload_random(backend, {3, size}, 6);
+        backend.scale(x.tensor, 2.5F);
+        backend.activate(x.tensor, activation);
+        backend.add(x.tensor, added.tensor);
+        return download(backend, x.tensor);
+      });
+    }
+  }
+  compare([&](Backend& backend) {
+    const std::vector<float> values = random_values(2 * 500, 7);
+    const DeviceTensor logits = backend.allocate_tensor(DType::kF32, {2, 500});
+    backend.copy_to_device(logits.tensor, values.data());
+    backend.soft_cap(logits.tensor, 1.5F);
+    return download(backend, logits.tensor);
+  });
+}
+
+TEST_CASE("layer_norm, embedding_add and norm_heads") {
+  if (!testing::can_test_cuda()) return;
+  for (const std::int64_t size : {7, 48, 1003, 9000}) {
+    CAPTURE(size);
+    compare([&](Backend& backend) {
+      std::vector<float> table = random_values(9 * size, 1);
+      const auto positions = backend.make_linear(
+          {.parts = {host_tensor(table, {9, size})}, .biases = {}}, weight_dtype(backend));
+      const DeviceTensor x = upload_random(backend, {4, size}, 2);
+      backend.embedding_add(x.tensor, *positions, upload_ids(backend, {8, 0, 3, 3}).tensor);
+      std::vector<float> result = download(backend, x.tensor);
+      std::vector<float> weight = random_values(size, 3), bias = random_values(size, 4);
+      const DeviceTensor norm_weight = backend.make_vector(host_tensor(weight, {size}));
+      const DeviceTensor norm_bias = backend.make_vector(host_tensor(bias, {size}));
+      const DeviceTensor out = upload_random(backend, {4, size}, 6);
+      backend.layer_norm(out.tensor, x.tensor, norm_weight.tensor, {}, 1e-5F);
+      backend.layer_norm(x.tensor, x.tensor, norm_weight.tensor, norm_bias.tensor, 1e-5F);
+      for (const DeviceTensor* tensor : {&out, &x}) {
+        const std::vector<float> normed = download(backend, tensor->tensor);
+        result.insert(result.end(), normed.begin(), normed.end());
+      }
+      return result;
+    });
+  }
+  for (const std::int64_t head_dim : {20, 64, 128}) {
+    compare([&](Backend& backend) {
+      const DeviceTensor qkv = upload_random(backend, {5, 7 * head_dim}, 2);
+      std::vector<float> weight = random_values(head_dim, 3);
+      const DeviceTensor norm_weight = backend.make_vector(host_tensor(weight, {head_dim}));
+      backend.norm_heads(qkv.tensor, 1, 4, norm_weight.tensor, 1e-6F);
+      return download(backend, qkv.tensor);
+    });
+  }
+}
+
+TEST_CASE("experts: routing, of equals the first, and each token by those it chose") {
+  if (!testing::can_test_cuda()) return;
+  for (const std::int64_t rows : {1, 9, 100}) {
+    for (const std::int32_t top_k : {1, 2, 5}) {
+      CAPTURE(rows);
+      CAPTURE(top_k);
+      compare([&](Backend& backend) {
+        constexpr std::int64_t kHidden = 24, kSize = 40;
+        std::vector<Expert> experts;
+        for (std::uint64_t e = 0; e < 5; ++e) {
+          std::vector<float> gate = random_values(kSize * kHidden, 10 + e);
+          std::vector<float> up = random_values(kSize * kHidden, 20 + e);
+          std::vector<float> down = random_values(kHidden * kSize, 30 + e);
+          experts.push_back(
+              {backend.make_gate_up({.parts = {host_tensor(gate, {kSize, kHidden}),
+                                               host_tensor(up, {kSize, kHidden})},
+                                     .biases = {}},
+                                    weight_dtype(backend)),
+               backend.make_linear({.parts = {host_tensor(down, {kHidden, kSize})}, .biases = {}},
+                                   weight_dtype(backend))});
+        }
+        prepare(backend);
+        std::vector<float> logits = random_values(rows * 5, 1);
+        for (std::size_t i = 0; i < 5; ++i) logits[i] = 1.0F;
+        const DeviceTensor routing = backend.allocate_tensor(DType::kF32, {rows, 5});
+        backend.copy_to_device(routing.tensor, logits.data());
+        backend.route(routing.tensor, top_k);
+        const DeviceTensor x = upload_random(backend, {rows, kHidden}, 2);
+        const DeviceTensor inout = upload_random(backend, {rows, kHidden}, 3);
+        const DeviceTensor scratch = upload_random(backend, {rows, kSize}, 4);
+        backend.add_experts(inout.tensor, x.tensor, routing.tensor, experts, Activation::kSilu,
+                            scratch.tensor);
+        return download(backend, inout.tensor);
+      });
+      compare([&](Backend& backend) {
+        const std::vector<float> logits = random_values(rows * 60, 1);
+        const DeviceTensor routing = backend.allocate_tensor(DType::kF32, {rows, 60});
+        backend.copy_to_device(routing.tensor, logits.data());
+        backend.route(routing.tensor, top_k);
+        return download(backend, routing.tensor);
+      });
+    }
   }
 }
 
