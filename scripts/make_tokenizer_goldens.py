@@ -38,6 +38,14 @@ DEEPSEEK_PATTERNS = [
     r"[一-龥ࠀ-一가-퟿]+",
 ]
 
+# DeepSeek-V3 and R1: digits in threes, CJK and kana, then the rest.
+DEEPSEEK_V3_PATTERNS = [
+    r"\p{N}{1,3}",
+    r"[一-龥\u3040-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
+    r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+]
+
 CORPUS = """
 The quick brown fox jumps over the lazy dog while the river runs slowly towards the distant sea.
 It's what they've said: we'll see, I'm sure you'd agree, and she doesn't know that he isn't there.
@@ -145,6 +153,37 @@ def make_deepseek(folder):
              {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>"}, False, False)
 
 
+def make_deepseek_v3(folder):
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+              for pattern in DEEPSEEK_V3_PATTERNS]
+    tokenizer = train_bpe(600, pre_tokenizers.Sequence(
+        splits + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
+        normalizers.Sequence([]))
+    save_bpe(folder, tokenizer, ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"],
+             [AddedToken("<tool>", normalized=True, special=False)],
+             {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>",
+              "add_bos_token": True, "add_eos_token": False}, False, False)
+
+
+def make_opt(folder):
+    """vocab.json and merges.txt without tokenizer.json, as OPT's."""
+    tokenizer = train_bpe(500, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
+    model = json.loads(tokenizer.to_str())["model"]
+    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>"])}
+    vocabulary.update({token: i + 4 for token, i in model["vocab"].items()})
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    merges = "".join(" ".join(pair) + "\n" for pair in model["merges"])
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
+
+    def token(content):
+        return {"__type": "AddedToken", "content": content, "lstrip": False, "normalized": True,
+                "rstrip": False, "single_word": False}
+    config = {"errors": "replace", "unk_token": token("</s>"), "bos_token": token("</s>"),
+              "eos_token": token("</s>"), "pad_token": "<pad>", "add_prefix_space": False,
+              "add_bos_token": True, "tokenizer_class": "GPT2Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 def make_gpt2(folder):
     tokenizer = train_bpe(500, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
     save_bpe(folder, tokenizer, SPECIALS["gpt2"], [],
@@ -190,8 +229,52 @@ def make_llama2(folder, legacy):
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
+def make_gemma(folder):
+    """Spaces become "▁" by a Replace, and text is cut after each, before BPE on characters."""
+    make_llama2(folder, True)
+    data = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    data["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    data["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "},
+                             "behavior": "MergedWithPrevious", "invert": False}
+    data["decoder"]["decoders"] = data["decoder"]["decoders"][:3]
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+
+
+def make_unigram(folder):
+    """A unigram model as transformers converts T5's: character map, Metaspace, </s> at the end."""
+    import sentencepiece
+    from transformers.utils import sentencepiece_model_pb2_new as proto
+    rules = ["C4\t", "FF21\t41", "FF22\t42", "3000\t20", "9\t20", "A\t20", "D A\t20", "D\t20",
+             "A0\t20", "65 301\tE9", "61 300\tE0", "FB01\t66 69", "2460\t31", "212B\tC5"]
+    model = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+        file.write("\n".join(rules) + "\n")
+        file.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS * 3), model_writer=model, vocab_size=500,
+            model_type="unigram", character_coverage=0.98, normalization_rule_tsv=file.name,
+            num_threads=1, minloglevel=2, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    message = proto.ModelProto()
+    message.ParseFromString(model.getvalue())
+    tokenizer = Tokenizer(models.Unigram([(p.piece, p.score) for p in message.pieces], 2, False))
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Precompiled(message.normalizer_spec.precompiled_charsmap),
+        normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", "always", True)
+    tokenizer.decoder = decoders.Metaspace("▁", "always", True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False)
+                                  for t in ["<pad>", "</s>", "<unk>"]])
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    config = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "gpt2": make_gpt2,
-          "deepseek": make_deepseek,
+          "deepseek": make_deepseek, "deepseek_v3": make_deepseek_v3, "opt": make_opt,
+          "gemma": make_gemma, "unigram": make_unigram,
           "llama2": lambda folder: make_llama2(folder, True),
           "mistral": lambda folder: make_llama2(folder, False),
           "sentencepiece_legacy": lambda folder: make_sentencepiece(folder, True),
@@ -204,8 +287,17 @@ class BpeReference:
     """The tokenizers library, with the tokens of tokenizer_config.json added as transformers does."""
 
     def __init__(self, folder):
-        from transformers import PreTrainedTokenizerFast
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)._tokenizer
+        from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
+        has_json = (folder / "tokenizer.json").exists()
+        loader = PreTrainedTokenizerFast if has_json else GPT2TokenizerFast
+        loaded = loader.from_pretrained(folder)
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        self.tokenizer = loaded._tokenizer
+        if has_json and config.get("add_bos_token"):  # as later versions of transformers do
+            bos = loaded.bos_token
+            self.tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{bos} $A", pair=f"{bos} $A {bos} $B",
+                special_tokens=[(bos, loaded.bos_token_id)])
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.vocab_size = self.tokenizer.get_vocab_size()
@@ -237,8 +329,8 @@ class SentencePieceReference:
 
 
 def load_reference(folder):
-    is_bpe = (folder / "tokenizer.json").exists()
-    return BpeReference(folder) if is_bpe else SentencePieceReference(folder)
+    is_sentencepiece = (folder / "tokenizer.model").exists()
+    return SentencePieceReference(folder) if is_sentencepiece else BpeReference(folder)
 
 
 # ---- strings ----------------------------------------------------------------------------------

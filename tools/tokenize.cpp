@@ -1,5 +1,6 @@
 #include "tools/tokenize.h"
 
+#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <limits>
@@ -59,10 +60,17 @@ void print_ids(const Tokenizer& tokenizer, const std::string& text,
   std::fflush(stdout);
 }
 
-int check(const Tokenizer& tokenizer, const std::string& path) {
+int check(const Tokenizer& tokenizer, const std::string& path, double load_seconds) {
   std::ifstream file(path);
   if (!file) throw Error(ErrorKind::kInput, path + ": cannot be opened");
   const TokenizerCheck result = check_tokenizer(tokenizer, file, path);
+  if (result.text_bytes > 0) {
+    const auto bytes = static_cast<double>(result.text_bytes);
+    fmt::print(
+        "{:.1f} MB encoded in {:.3f} s, {:.1f} MB/s on one thread; tokenizer loaded in "
+        "{:.3f} s\n",
+        bytes / 1e6, result.encode_seconds, bytes / 1e6 / result.encode_seconds, load_seconds);
+  }
   if (result.first_difference.empty()) {
     fmt::print("{} lines equal\n", result.num_lines);
     return 0;
@@ -87,8 +95,12 @@ void add_tokenize_command(CLI::App& command, TokenizeOptions& options) {
 }
 
 int run_tokenize(const TokenizeOptions& options) {
+  const std::clock_t start = std::clock();
   const std::unique_ptr<Tokenizer> tokenizer = load_model_tokenizer(model_or_demo(options.model));
-  if (!options.check_file.empty()) return check(*tokenizer, options.check_file);
+  if (!options.check_file.empty()) {
+    const double load_seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    return check(*tokenizer, options.check_file, load_seconds);
+  }
   const auto handle = [&](const std::string& text) {
     if (options.decode) {
       const std::vector<TokenId> ids = parse_ids(text);

@@ -9,41 +9,13 @@
 namespace llmrun {
 namespace {
 
-// The last character of a text that is not empty.
-std::string_view last_character(std::string_view text) {
-  std::size_t begin = text.size() - 1;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80) --begin;
-  return text.substr(begin);
-}
-
 bool ends_with_word(std::string_view text) {
-  return !text.empty() && is_word_character(first_utf8_character(last_character(text)).code_point);
+  return !text.empty() &&
+         is_word_character(first_utf8_character(last_utf8_character(text)).code_point);
 }
 
 bool starts_with_word(std::string_view text) {
   return !text.empty() && is_word_character(first_utf8_character(text).code_point);
-}
-
-// Bytes of white space at the end of `text`.
-std::size_t trailing_space(std::string_view text) {
-  std::size_t length = 0;
-  while (length < text.size()) {
-    const std::string_view last = last_character(text.substr(0, text.size() - length));
-    if (!is_white_space(first_utf8_character(last).code_point)) break;
-    length += last.size();
-  }
-  return length;
-}
-
-// Bytes of white space at the beginning of `text`.
-std::size_t leading_space(std::string_view text) {
-  std::size_t length = 0;
-  while (length < text.size()) {
-    const Utf8Character first = first_utf8_character(text.substr(length));
-    if (!is_white_space(first.code_point)) break;
-    length += first.length;
-  }
-  return length;
 }
 
 }  // namespace
@@ -143,8 +115,8 @@ std::vector<TextSpan> AddedTokens::split(std::string_view text, const PatternSet
         (ends_with_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) {
       continue;
     }
-    if (token.lstrip) begin -= trailing_space(text.substr(0, begin));
-    if (token.rstrip) end += leading_space(text.substr(end));
+    if (token.lstrip) begin -= trailing_white_space(text.substr(0, begin));
+    if (token.rstrip) end += leading_white_space(text.substr(end));
     if (position < begin) spans.push_back({text.substr(position, begin - position)});
     spans.push_back({text.substr(match.begin, match.length), match.id});
     position = end;

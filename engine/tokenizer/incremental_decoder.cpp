@@ -1,6 +1,7 @@
 #include "engine/tokenizer/incremental_decoder.h"
 
 #include "engine/core/utf8.h"
+#include "engine/tokenizer/sentencepiece_spelling.h"
 
 namespace llmrun {
 
@@ -9,7 +10,7 @@ IncrementalDecoder::IncrementalDecoder(const Tokenizer& tokenizer,
     : tokenizer_(&tokenizer),
       rules_(tokenizer.decode_rules()),
       skip_special_tokens_(options.skip_special_tokens),
-      at_start_(rules_.strip_leading_space && !options.continues_text) {}
+      at_start_(rules_.leading_space != LeadingSpace::kKeep && !options.continues_text) {}
 
 std::string IncrementalDecoder::append(TokenId id) {
   std::string out;
@@ -26,6 +27,11 @@ std::string IncrementalDecoder::finish() {
 void IncrementalDecoder::append(TokenId id, std::string& out) {
   if (skip_special_tokens_ && tokenizer_->is_special(id)) return;
   const std::string_view bytes = tokenizer_->token_bytes(id);
+  if (at_start_ && rules_.leading_space == LeadingSpace::kDropInFirstToken && !bytes.empty()) {
+    at_start_ = false;
+    append_replaced(out, bytes, " ", "");
+    return;
+  }
   if (rules_.byte_fallback) {
     if (tokenizer_->is_byte_token(id)) {
       held_.append(bytes);

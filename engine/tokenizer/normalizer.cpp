@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include <fmt/format.h>
 #include <utf8proc.h>
@@ -11,6 +12,7 @@
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
 #include "engine/tokenizer/sentencepiece_spelling.h"
+#include "engine/tokenizer/unicode.h"
 #include "engine/tokenizer/unicode_ranges.h"
 
 namespace llmrun {
@@ -62,6 +64,21 @@ std::string compose(std::string_view text) {
   return out;
 }
 
+std::string replace_matches(std::string_view text, const Regex& regex, std::string_view content) {
+  std::string out;
+  Regex::Scanner scanner(regex);
+  std::size_t position = 0;  // what lies before it is done
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  for (std::size_t from = 0; from <= text.size() && scanner.find(text, from, begin, end);) {
+    const bool touches_last = begin == end && begin == position && position > 0;
+    if (!touches_last) out.append(text.substr(position, begin - position)).append(content);
+    position = end;
+    from = end > begin ? end : next_utf8_character(text, end);
+  }
+  return out.append(text.substr(position));
+}
+
 }  // namespace
 
 bool is_surely_nfc(std::string_view text) {
@@ -84,22 +101,42 @@ void Normalizer::add(const nlohmann::json& value, const std::string& place) {
   const JsonObject object(value, place);
   const std::string& type = object.get_string("type");
   if (type == "NFC") {
-    steps_.push_back({Step::Kind::kNfc, {}, {}});
+    steps_.push_back({.kind = Step::Kind::kNfc});
   } else if (type == "Prepend") {
-    steps_.push_back({Step::Kind::kPrepend, {}, object.get_string("prepend")});
+    steps_.push_back({.kind = Step::Kind::kPrepend, .content = object.get_string("prepend")});
   } else if (type == "Replace") {
-    const std::string pattern = object.get_object("pattern").get_string("String");
-    if (pattern.empty()) object.fail("pattern", "empty");
-    steps_.push_back({Step::Kind::kReplace, pattern, object.get_string("content")});
+    add_replace(object);
+  } else if (type == "Strip") {
+    steps_.push_back({.kind = Step::Kind::kStrip,
+                      .strip_left = object.get_bool("strip_left"),
+                      .strip_right = object.get_bool("strip_right")});
+  } else if (type == "Precompiled") {
+    steps_.push_back(
+        {.kind = Step::Kind::kCharacterMap,
+         .map = std::make_shared<CharacterMap>(object.get_string("precompiled_charsmap"),
+                                               object.place() + ": precompiled_charsmap")});
   } else if (type == "Sequence") {
     for (const nlohmann::json& element : object.get_array("normalizers")) {
       add(element, place + ": normalizers");
     }
   } else {
     object.fail("type", fmt::format("normalizer {} is not supported (supported: NFC, Prepend, "
-                                    "Replace, Sequence)",
+                                    "Replace, Strip, Precompiled, Sequence)",
                                     describe_json(type)));
   }
+}
+
+void Normalizer::add_replace(const JsonObject& object) {
+  const JsonObject pattern = object.get_object("pattern");
+  Step step{.kind = Step::Kind::kReplace, .content = object.get_string("content")};
+  if (pattern.has("Regex")) {
+    step.kind = Step::Kind::kReplaceRegex;
+    step.regex = std::make_shared<Regex>(pattern.get_string("Regex"), pattern.place());
+  } else {
+    step.pattern = pattern.get_string("String");
+    if (step.pattern.empty()) object.fail("pattern", "empty");
+  }
+  steps_.push_back(std::move(step));
 }
 
 std::string_view Normalizer::normalize(std::string_view text, std::string& buffer) const {
@@ -114,6 +151,14 @@ std::string_view Normalizer::normalize(std::string_view text, std::string& buffe
         buffer = std::string(step.content).append(text);
         break;
       case Step::Kind::kReplace: buffer = replace_all(text, step.pattern, step.content); break;
+      case Step::Kind::kReplaceRegex:
+        buffer = replace_matches(text, *step.regex, step.content);
+        break;
+      case Step::Kind::kStrip:
+        if (step.strip_left) text.remove_prefix(leading_white_space(text));
+        if (step.strip_right) text.remove_suffix(trailing_white_space(text));
+        continue;
+      case Step::Kind::kCharacterMap: buffer = step.map->apply(text); break;
     }
     text = buffer;
   }

@@ -1,13 +1,20 @@
-// The "normalizer" of a tokenizer.json: none, NFC, Prepend, Replace, or a Sequence of these.
+// The "normalizer" of a tokenizer.json: none, NFC, Prepend, Replace, Strip, Precompiled, or a
+// Sequence of these.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "engine/tokenizer/character_map.h"
+#include "engine/tokenizer/regex.h"
+
 namespace llmrun {
+
+class JsonObject;
 
 class Normalizer {
  public:
@@ -21,12 +28,17 @@ class Normalizer {
 
  private:
   struct Step {
-    enum class Kind { kNfc, kPrepend, kReplace };
+    enum class Kind { kNfc, kPrepend, kReplace, kReplaceRegex, kStrip, kCharacterMap };
     Kind kind;
-    std::string pattern;  // kReplace: what is replaced
-    std::string content;  // kReplace: by what; kPrepend: what is put before text, unless empty
+    std::string pattern{};  // kReplace: what is replaced
+    std::string content{};  // kReplace: by what; kPrepend: what is put before text, unless empty
+    bool strip_left = false;
+    bool strip_right = false;
+    std::shared_ptr<const Regex> regex{};  // kReplaceRegex
+    std::shared_ptr<const CharacterMap> map{};
   };
 
+  void add_replace(const JsonObject& object);
   void add(const nlohmann::json& value, const std::string& place);
 
   std::vector<Step> steps_;

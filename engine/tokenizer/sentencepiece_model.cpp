@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -10,6 +9,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
+#include "engine/tokenizer/character_map.h"
 
 namespace llmrun {
 namespace {
@@ -122,47 +122,15 @@ SentencePieceModel::Piece read_piece(const Field& message, std::size_t id,
   return piece;
 }
 
-std::uint32_t read_u32(std::string_view bytes, std::size_t index) {
-  std::uint32_t value = 0;
-  std::memcpy(&value, bytes.data() + 4 * index, 4);
-  return value;
-}
-
-// The map is a double array (darts-clone) and the strings its values point into. Checks that no
-// walk through the array and no value leaves its bounds.
-void check_character_map(const Field& field, const std::string& name) {
-  const std::string_view map = field.bytes;
-  if (map.empty()) return;
-  const auto refuse = [&](std::string_view what) {
-    fail(name, field.offset, fmt::format("precompiled_charsmap: {}", what));
-  };
-  if (map.size() < 4) refuse("cut");
-  const std::uint64_t trie_bytes = read_u32(map, 0);
-  if (trie_bytes % 4 != 0 || trie_bytes > map.size() - 4) refuse("its trie is cut");
-  const std::string_view trie = map.substr(4, static_cast<std::size_t>(trie_bytes));
-  const std::string_view strings = map.substr(4 + trie.size());
-  if (strings.empty() || strings.back() != '\0') refuse("its strings do not end with NUL");
-  const std::size_t num_units = trie.size() / 4;
-  if (num_units == 0) refuse("its trie is empty");
-  for (std::size_t i = 0; i < num_units; ++i) {
-    const std::uint32_t unit = read_u32(trie, i);
-    if ((unit >> 31) != 0) continue;  // a value, looked at through its parent
-    const std::uint32_t offset = (unit >> 10) << ((unit & 0x200U) >> 6);
-    const std::size_t child = i ^ offset;
-    if ((child | 0xFFU) >= num_units) refuse(fmt::format("unit {} leads out of the trie", i));
-    const bool has_value = (unit & 0x100U) != 0;
-    if (has_value && (read_u32(trie, child) & 0x7FFFFFFFU) >= strings.size()) {
-      refuse(fmt::format("unit {} leads out of the strings", i));
-    }
-  }
-}
-
 void read_normalizer(const Field& message, const std::string& name,
                      bool& remove_extra_whitespaces) {
   MessageReader reader(message.bytes, message.offset, name);
   Field field{};
   while (reader.next(field)) {
-    if (field.number == 2 && field.type == WireType::kBytes) check_character_map(field, name);
+    if (field.number == 2 && field.type == WireType::kBytes) {
+      check_character_map(field.bytes,
+                          fmt::format("{}: byte {}: precompiled_charsmap", name, field.offset));
+    }
     if (field.number == 4 && field.type == WireType::kVarint) {
       remove_extra_whitespaces = field.value != 0;
     }

@@ -30,15 +30,21 @@ Token make_sentencepiece_token(std::string text, bool special) {
           .special = special};
 }
 
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
-  std::string out;
+void append_replaced(std::string& out, std::string_view text, std::string_view from,
+                     std::string_view to) {
   while (true) {
     const std::size_t at = text.find(from);
     out.append(text.substr(0, at));
-    if (at == text.npos) return out;
+    if (at == text.npos) return;
     out.append(to);
     text.remove_prefix(at + from.size());
   }
+}
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  append_replaced(out, text, from, to);
+  return out;
 }
 
 }  // namespace llmrun

@@ -20,7 +20,9 @@ std::string make_byte_token(char byte);
 // A token of such a vocabulary, with the bytes it adds to decoded text.
 Token make_sentencepiece_token(std::string text, bool special);
 
-// `text` with every `from`, left to right, replaced. REQUIRES: from is not empty.
+// `text` with every `from`, left to right, replaced; or appends it. REQUIRES: from is not empty.
+void append_replaced(std::string& out, std::string_view text, std::string_view from,
+                     std::string_view to);
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 
 }  // namespace llmrun

@@ -42,7 +42,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::optional<TokenId> token_to_id(std::string_view token) const override;
   const SpecialTokenIds& special_token_ids() const override { return special_token_ids_; }
   DecodeRules decode_rules() const override {
-    return {.byte_fallback = true, .strip_leading_space = options_.add_prefix_space};
+    return {
+        .byte_fallback = true,
+        .leading_space = options_.add_prefix_space ? LeadingSpace::kDropOne : LeadingSpace::kKeep};
   }
   bool adds_bos() const override {
     return options_.add_bos_token && special_token_ids_.bos.has_value();

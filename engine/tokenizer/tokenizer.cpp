@@ -5,10 +5,12 @@
 #include "engine/core/error.h"
 #include "engine/core/file.h"
 #include "engine/core/utf8.h"
-#include "engine/tokenizer/bpe_tokenizer.h"
 #include "engine/tokenizer/incremental_decoder.h"
+#include "engine/tokenizer/pipeline_tokenizer.h"
 #include "engine/tokenizer/sentencepiece_tokenizer.h"
 #include "engine/tokenizer/tokenizer_config.h"
+#include "engine/tokenizer/tokenizer_json.h"
+#include "engine/tokenizer/vocabulary_files.h"
 
 namespace llmrun {
 namespace {
@@ -42,17 +44,22 @@ std::string Tokenizer::piece(TokenId id) const {
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir) {
-  const TokenizerConfig config = load_tokenizer_config(model_dir);
+  TokenizerConfig config = load_tokenizer_config(model_dir);
   const std::filesystem::path json_path = model_dir / "tokenizer.json";
   if (const auto text = read_file_if_exists(json_path, kMaxTokenizerBytes, ErrorKind::kModel)) {
-    return make_bpe_tokenizer(*text, json_path.string(), config);
+    const std::string name = json_path.string();
+    return make_pipeline_tokenizer(parse_tokenizer_json(*text, name), name, config);
   }
   const std::filesystem::path model_path = model_dir / "tokenizer.model";
   if (const auto bytes = read_file_if_exists(model_path, kMaxTokenizerBytes, ErrorKind::kModel)) {
     return make_sentencepiece_tokenizer(*bytes, model_path.string(), config);
   }
+  if (const auto json = read_vocabulary_files(model_dir, config)) {
+    return make_pipeline_tokenizer(*json, (model_dir / "vocab.json").string(), config);
+  }
   throw Error(ErrorKind::kModel,
-              fmt::format("{}: no tokenizer: expected tokenizer.json or tokenizer.model",
+              fmt::format("{}: no tokenizer: expected tokenizer.json, tokenizer.model, or "
+                          "vocab.json with merges.txt",
                           model_dir.string()));
 }
 

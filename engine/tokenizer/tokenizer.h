@@ -28,13 +28,19 @@ struct SpecialTokenIds {
   std::optional<TokenId> unk;
 };
 
+// The spaces at the beginning of a decoded text that encoding put there.
+enum class LeadingSpace : std::uint8_t {
+  kKeep,
+  kDropOne,           // one space is dropped
+  kDropInFirstToken,  // all spaces of the first token are dropped
+};
+
 // How the bytes of tokens become text.
 struct DecodeRules {
   // Byte tokens ("<0xE4>") exist: a run of them is text when the whole run is UTF-8, otherwise one
   // U+FFFD for each byte. Without them all bytes are joined and bad UTF-8 is replaced.
   bool byte_fallback = false;
-  // One space at the beginning of the text, put there by encoding, is dropped.
-  bool strip_leading_space = false;
+  LeadingSpace leading_space = LeadingSpace::kKeep;
 };
 
 class Tokenizer {
@@ -85,10 +91,10 @@ class Tokenizer {
                            std::vector<TokenId>& ids) const = 0;
 };
 
-// The tokenizer of a Hugging Face model folder: tokenizer.json, else tokenizer.model, with
-// tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it.
-// Throws Error(kModel) that names file and key, or line or byte, of what is missing, malformed or
-// not supported.
+// The tokenizer of a Hugging Face model folder: tokenizer.json, else tokenizer.model, else
+// vocab.json and merges.txt, with tokenizer_config.json, special_tokens_map.json and
+// added_tokens.json beside it. Throws Error(kModel) that names file and key, or line or byte, of
+// what is missing, malformed or not supported.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir);
 
 }  // namespace llmrun

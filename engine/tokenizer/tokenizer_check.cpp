@@ -1,6 +1,7 @@
 #include "engine/tokenizer/tokenizer_check.h"
 
 #include <algorithm>
+#include <ctime>
 #include <limits>
 
 #include <fmt/format.h>
@@ -49,11 +50,14 @@ std::string decode_by_token(const Tokenizer& tokenizer, const std::vector<TokenI
 }
 
 // How one line differs; empty when it does not.
-std::string compare(const Tokenizer& tokenizer, const JsonObject& line) {
+std::string compare(const Tokenizer& tokenizer, const JsonObject& line, TokenizerCheck& check) {
   const std::vector<TokenId> ids = read_ids(line);
   if (const auto text = line.find_string("text")) {
     const bool add_special_tokens = line.find_bool("add_special_tokens").value_or(false);
+    const std::clock_t start = std::clock();
     const std::vector<TokenId> found = tokenizer.encode(*text, add_special_tokens);
+    check.encode_seconds += static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    check.text_bytes += static_cast<std::int64_t>(text->size());
     if (found != ids) {
       return fmt::format("text {}: {}", describe_json(*text), describe_ids(ids, found));
     }
@@ -88,7 +92,8 @@ TokenizerCheck check_tokenizer(const Tokenizer& tokenizer, std::istream& lines,
     if (text.find_first_not_of(" \t\r") == text.npos) continue;
     const std::string place = fmt::format("{}:{}", name, number);
     const nlohmann::json value = parse_json(text, place, kRequestJson);
-    const std::string difference = compare(tokenizer, JsonObject(value, place, ErrorKind::kInput));
+    const JsonObject line(value, place, ErrorKind::kInput);
+    const std::string difference = compare(tokenizer, line, check);
     ++check.num_lines;
     if (difference.empty()) continue;
     if (++check.num_differences == 1) check.first_difference = place + ": " + difference;

@@ -12,6 +12,8 @@ namespace llmrun {
 struct TokenizerCheck {
   std::int64_t num_lines = 0;        // compared
   std::int64_t num_differences = 0;  // lines that differ
+  std::int64_t text_bytes = 0;       // encoded
+  double encode_seconds = 0;         // CPU time of encoding, without reading and comparing
   std::string first_difference;      // where and how; empty when there is none
 };
 

@@ -1,6 +1,8 @@
 #include "engine/tokenizer/tokenizer_json.h"
 
+#include <cmath>
 #include <unordered_set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -133,8 +135,32 @@ class TokenizerJsonHandler final : public JsonHandler {
   std::vector<std::string> pair_;
 };
 
+// The [token, score] pairs of a unigram model leave the tree for the lists.
+void take_scored_vocabulary(TokenizerJson& json, const std::string& name) {
+  if (!json.root.is_object()) return;
+  const auto model = json.root.find("model");
+  if (model == json.root.end() || !model->is_object()) return;
+  const auto pairs = model->find("vocab");
+  if (pairs == model->end() || !pairs->is_array()) return;
+  for (nlohmann::json& pair : *pairs) {
+    const std::size_t id = json.vocabulary.size();
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_number() ||
+        !std::isfinite(pair[1].get<double>()) || id > static_cast<std::size_t>(kMaxTokenId)) {
+      throw Error(ErrorKind::kModel, fmt::format("{}: model.vocab[{}]: expected [token, score], "
+                                                 "found {}",
+                                                 name, id, describe_json(pair)));
+    }
+    json.vocabulary.push_back(
+        {std::move(pair[0].get_ref<std::string&>()), static_cast<TokenId>(id)});
+    json.scores.push_back(pair[1].get<double>());
+  }
+  *pairs = nullptr;
+}
+
+}  // namespace
+
 // Ids may have gaps, but not so many that tables indexed by id outgrow the file.
-void check_ids(const TokenizerJson& json, const std::string& name) {
+void check_token_ids(const TokenizerJson& json, const std::string& name) {
   const std::size_t max_id = 4 * json.vocabulary.size() + 65536;
   std::vector<bool> seen;
   std::unordered_set<std::string_view> tokens;
@@ -155,14 +181,13 @@ void check_ids(const TokenizerJson& json, const std::string& name) {
   }
 }
 
-}  // namespace
-
 TokenizerJson parse_tokenizer_json(std::string_view text, const std::string& name) {
   TokenizerJson json;
   TokenizerJsonHandler handler(name, json);
   parse_json_events(text, name, kFileJson, handler);
   json.root = handler.take_tree();
-  check_ids(json, name);
+  take_scored_vocabulary(json, name);
+  check_token_ids(json, name);
   return json;
 }
 

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include "engine/core/utf8.h"
 #include "engine/tokenizer/unicode_ranges.h"
 
 namespace llmrun {
@@ -37,6 +38,37 @@ bool is_word_character(char32_t c) {
     if (contains(*later_code_points(category), c)) return true;
   }
   return false;
+}
+
+std::string_view last_utf8_character(std::string_view text) {
+  std::size_t begin = text.size() - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80) --begin;
+  return text.substr(begin);
+}
+
+std::size_t next_utf8_character(std::string_view text, std::size_t position) {
+  if (position >= text.size()) return position + 1;
+  return position + first_utf8_character(text.substr(position)).length;
+}
+
+std::size_t leading_white_space(std::string_view text) {
+  std::size_t length = 0;
+  while (length < text.size()) {
+    const Utf8Character first = first_utf8_character(text.substr(length));
+    if (!is_white_space(first.code_point)) break;
+    length += first.length;
+  }
+  return length;
+}
+
+std::size_t trailing_white_space(std::string_view text) {
+  std::size_t length = 0;
+  while (length < text.size()) {
+    const std::string_view last = last_utf8_character(text.substr(0, text.size() - length));
+    if (!is_white_space(first_utf8_character(last).code_point)) break;
+    length += last.size();
+  }
+  return length;
 }
 
 }  // namespace llmrun

@@ -37,6 +37,18 @@ TEST_CASE("GPT-2's pipeline") {
 TEST_CASE("DeepSeek's pipeline") {
   check_folder("deepseek");
 }
+TEST_CASE("DeepSeek-V3's pipeline") {
+  check_folder("deepseek_v3");
+}
+TEST_CASE("OPT's vocab.json and merges.txt") {
+  check_folder("opt");
+}
+TEST_CASE("Gemma's pipeline") {
+  check_folder("gemma");
+}
+TEST_CASE("a unigram model") {
+  check_folder("unigram");
+}
 TEST_CASE("Llama-2's pipeline") {
   check_folder("llama2");
 }

@@ -102,7 +102,7 @@ TEST_CASE("joined bytes: every sequence is the lossy text of all bytes") {
 TEST_CASE("byte fallback: a run is text as a whole or not at all") {
   const FakeTokenizer tokenizer(
       {{"\xE4", true}, {"\xBD", true}, {"\xA0", true}, {" x"}, {"</s>", false, true}, {" "}},
-      {.byte_fallback = true, .strip_leading_space = true});
+      {.byte_fallback = true, .leading_space = LeadingSpace::kDropOne});
   const std::string you = "\xE4\xBD\xA0";
   const std::string bad(kReplacementCharacter);
   CHECK(stream(tokenizer, {0, 1, 2, 3}, true) == you + " x");
@@ -113,9 +113,21 @@ TEST_CASE("byte fallback: a run is text as a whole or not at all") {
   CHECK(stream(tokenizer, {0, 1, 99, 2}, true) == you);  // no token: neither
 }
 
+TEST_CASE("all spaces of the first token are dropped") {
+  const FakeTokenizer tokenizer(
+      {{" x"}, {" "}, {"</s>", false, true}},
+      {.byte_fallback = false, .leading_space = LeadingSpace::kDropInFirstToken});
+  CHECK(stream(tokenizer, {0, 0}, true) == "x x");
+  CHECK(stream(tokenizer, {1, 0}, true) == " x");
+  CHECK(stream(tokenizer, {2, 0}, true) == "x");
+  CHECK(stream(tokenizer, {2, 0}, false) == "</s> x");
+  IncrementalDecoder decoder(tokenizer, {.skip_special_tokens = true, .continues_text = true});
+  CHECK(decoder.append(0) == " x");
+}
+
 TEST_CASE("one leading space is dropped, unless the text goes on from somewhere") {
   const FakeTokenizer tokenizer({{" x"}, {"  y"}, {" "}, {"</s>", false, true}},
-                                {.byte_fallback = true, .strip_leading_space = true});
+                                {.byte_fallback = true, .leading_space = LeadingSpace::kDropOne});
   CHECK(stream(tokenizer, {0, 0}, true) == "x x");
   CHECK(stream(tokenizer, {1}, true) == " y");
   CHECK(stream(tokenizer, {2, 2, 0}, true) == "  x");

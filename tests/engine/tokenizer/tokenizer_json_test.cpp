@@ -37,10 +37,13 @@ TEST_CASE("vocabulary and merges are kept out of the tree") {
   CHECK(json.merges[1] == std::pair<std::string, std::string>("c d", "e"));
 }
 
-TEST_CASE("a vocabulary that is a list stays in the tree") {
-  const TokenizerJson json = parse_model(R"("vocab": [["a", -1.5]])");
-  CHECK(json.root["model"]["vocab"].size() == 1);
-  CHECK(json.vocabulary.empty());
+TEST_CASE("a vocabulary that is a list of tokens and scores") {
+  const TokenizerJson json = parse_model(R"("vocab": [["a", -1.5], ["b", 0]])");
+  CHECK(json.root["model"]["vocab"].is_null());
+  REQUIRE(json.vocabulary.size() == 2);
+  CHECK(json.vocabulary[1].token == "b");
+  CHECK(json.vocabulary[1].id == 1);
+  CHECK(json.scores == std::vector<double>{-1.5, 0});
 }
 
 TEST_CASE("bad ids") {

@@ -112,7 +112,8 @@ TEST_CASE("a long run of one character is not quadratic") {
 TEST_CASE("a folder without a tokenizer") {
   const TemporaryFolder folder;
   CHECK_THROWS_WITH_AS(load_tokenizer(folder.path()),
-                       doctest::Contains("expected tokenizer.json or tokenizer.model"), Error);
+                       doctest::Contains("expected tokenizer.json, tokenizer.model, or vocab.json"),
+                       Error);
   CHECK_THROWS_AS(load_tokenizer(folder.path() / "missing"), Error);
 }
 
@@ -137,8 +138,15 @@ TEST_CASE("tokenizer.json: what is malformed or not supported is named") {
     CHECK_THROWS_WITH_AS(load_changed(change), doctest::Contains(message), Error);
   };
   refused([](json& v) { v.erase("model"); }, "model: missing");
+  refused([](json& v) { v["model"]["type"] = "WordPiece"; },
+          "model: type: \"WordPiece\" is not supported");
   refused([](json& v) { v["model"]["type"] = "Unigram"; },
-          "model: type: \"Unigram\" is not supported");
+          "model: vocab: expected a list of pairs");
+  refused(
+      [](json& v) {
+        v["model"]["vocab"] = {{"a", -1.5}, {"b"}};
+      },
+      "model.vocab[1]: expected [token, score]");
   refused([](json& v) { v["model"]["vocab"] = json::object(); }, "model: vocab: missing or empty");
   refused(
       [](json& v) {
@@ -185,9 +193,9 @@ TEST_CASE("tokenizer.json: what is malformed or not supported is named") {
   refused([](json& v) { v["decoder"] = nullptr; }, "decoder: missing");
   refused(
       [](json& v) {
-        v["post_processor"] = {{"type", "BertProcessing"}};
+        v["post_processor"] = {{"type", "PairProcessing"}};
       },
-      "\"BertProcessing\"");
+      "post-processor \"PairProcessing\" is not supported");
   refused([](json& v) { v["post_processor"]["processors"][1]["single"] = json::array(); },
           "single: does not contain the text");
   refused([](json& v) { v["post_processor"]["processors"][1]["special_tokens"] = json::object(); },
@@ -216,8 +224,10 @@ TEST_CASE("tokenizer.json: the decoder must be Llama's when symbols are characte
     folder.write("tokenizer.json", value.dump());
     CHECK_THROWS_WITH_AS(load_tokenizer(folder.path()), doctest::Contains(message), Error);
   };
-  refused([](json& v) { v["decoders"].erase(1); }, "expected Replace, ByteFallback, Fuse");
-  refused([](json& v) { v["decoders"] = json::array(); }, "found 0 decoders");
+  refused([](json& v) { v["decoders"][1]["type"] = "CTC"; },
+          "expected Replace, ByteFallback, Fuse");
+  refused([](json& v) { v["decoders"].erase(2); }, "Strip without Fuse");
+  refused([](json& v) { v["decoders"] = json::array(); }, "no Replace");
   refused([](json& v) { v["decoders"][0]["content"] = "x"; }, "only replacing");
   refused([](json& v) { v["decoders"][3]["start"] = 2; }, "only stripping one space");
   refused([](json& v) { v = {{"type", "ByteLevel"}}; }, "decoder \"ByteLevel\" is not supported");

@@ -172,7 +172,7 @@ TEST_CASE("a stop string made of byte tokens ends the sample at once") {
                              {"\xE2", false, true},
                              {"\x82", false, true},
                              {"\xAC", false, true}},
-                            {.byte_fallback = true, .strip_leading_space = true});
+                            {.byte_fallback = true, .leading_space = LeadingSpace::kDropOne});
   SamplingParams params;
   params.stop = {"\n"};
   CHECK(run(params, {2, 4}, 100, &llama).text == " a");

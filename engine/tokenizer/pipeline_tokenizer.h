@@ -1,8 +1,8 @@
-// A BPE tokenizer read from tokenizer.json: on bytes, the families of GPT-2, Llama-3 and Qwen2; on
-// characters with byte fallback, those of Llama-2 and Mistral.
+// A tokenizer read from tokenizer.json: byte-level BPE (the families of GPT-2, Llama-3, Qwen2 and
+// DeepSeek), BPE on characters with byte fallback (Llama-2, Mistral, Gemma), or a unigram model.
 //
 // Text goes through: added tokens in the raw text, normalizer, added tokens in the normalized text,
-// pre-tokenizer, BPE of each piece; then the template puts special tokens around it.
+// pre-tokenizer, the model on each piece; then the template puts special tokens around it.
 // Source: huggingface/tokenizers, tokenizer/mod.rs.
 #pragma once
 
@@ -10,37 +10,39 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "engine/tokenizer/added_tokens.h"
 #include "engine/tokenizer/bpe_model.h"
 #include "engine/tokenizer/normalizer.h"
 #include "engine/tokenizer/pre_tokenizer.h"
+#include "engine/tokenizer/text_template.h"
 #include "engine/tokenizer/token_table.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/tokenizer/tokenizer_config.h"
+#include "engine/tokenizer/tokenizer_json.h"
+#include "engine/tokenizer/unigram_model.h"
 
 namespace llmrun {
 
-// The special tokens that the post-processor puts around a plain text.
-struct TextTemplate {
-  std::vector<TokenId> prefix;
-  std::vector<TokenId> suffix;
-};
-
-class BpeTokenizer final : public Tokenizer {
+class PipelineTokenizer final : public Tokenizer {
  public:
   struct Parts {
     TokenTable tokens;
     AddedTokens added_tokens;
     Normalizer normalizer;
     PreTokenizer pre_tokenizer;
-    BpeModel model;  // views the bytes of `tokens`
+    std::variant<BpeModel, UnigramModel> model;  // views the bytes of `tokens`
+    // No token has a "▁" after another character: text may be cut before each such "▁", since no
+    // merge crosses it. Short pieces are faster.
+    bool cut_before_spaces = false;
     TextTemplate text_template;
     SpecialTokenIds special_token_ids;
     DecodeRules decode_rules;
   };
-  explicit BpeTokenizer(Parts parts) : parts_(std::move(parts)) {}
+  explicit PipelineTokenizer(Parts parts) : parts_(std::move(parts)) {}
 
   std::int32_t vocab_size() const override { return parts_.tokens.size(); }
   std::string_view token_bytes(TokenId id) const override { return parts_.tokens[id].bytes; }
@@ -56,12 +58,15 @@ class BpeTokenizer final : public Tokenizer {
                    SpecialTokenText special_token_text, std::vector<TokenId>& ids) const override;
 
  private:
+  void encode_piece(std::string_view piece, std::vector<TokenId>& ids) const;
+
   Parts parts_;
 };
 
-// `text` is the content of a tokenizer.json, `name` names it in errors. Throws Error(kModel) for
-// what is malformed, and by its name for a component that is not supported.
-std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::string& name,
-                                              const TokenizerConfig& config);
+// `name` names the file in errors. Throws Error(kModel) for what is malformed, and by its name for
+// a component that is not supported.
+std::unique_ptr<Tokenizer> make_pipeline_tokenizer(const TokenizerJson& json,
+                                                   const std::string& name,
+                                                   const TokenizerConfig& config);
 
 }  // namespace llmrun

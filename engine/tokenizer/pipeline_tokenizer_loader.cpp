@@ -1,7 +1,6 @@
-// Builds a BpeTokenizer from the parts of a tokenizer.json.
+// Builds a PipelineTokenizer from the parts of a tokenizer.json.
 
 #include <algorithm>
-#include <array>
 #include <unordered_set>
 #include <utility>
 
@@ -10,8 +9,9 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/utf8.h"
-#include "engine/tokenizer/bpe_tokenizer.h"
 #include "engine/tokenizer/byte_level.h"
+#include "engine/tokenizer/decode_rules.h"
+#include "engine/tokenizer/pipeline_tokenizer.h"
 #include "engine/tokenizer/sentencepiece_spelling.h"
 #include "engine/tokenizer/token_table.h"
 #include "engine/tokenizer/tokenizer_json.h"
@@ -93,9 +93,21 @@ Token make_byte_level_token(std::string text, bool special) {
           .special = special};
 }
 
+// A token that adds its spelling to the text, but for spaces.
+Token make_text_token(std::string text, bool special) {
+  std::string bytes = replace_all(text, kSpaceSymbol, " ");
+  return {.text = std::move(text),
+          .bytes = std::move(bytes),
+          .known = true,
+          .is_byte = false,
+          .special = special};
+}
+
 TokenTable build_table(const TokenizerJson& json, const AddedTokens& added_tokens,
-                       bool is_byte_level) {
-  const auto make_token = is_byte_level ? make_byte_level_token : make_sentencepiece_token;
+                       bool is_byte_level, bool has_byte_tokens) {
+  const auto make_token = is_byte_level     ? make_byte_level_token
+                          : has_byte_tokens ? make_sentencepiece_token
+                                            : make_text_token;
   TokenId max_id = added_tokens.max_id();
   for (const auto& entry : json.vocabulary) max_id = std::max(max_id, entry.id);
   TokenTable table;
@@ -167,8 +179,8 @@ BpeOptions read_options(const JsonObject& model, const StringIndex& vocabulary,
   return options;
 }
 
-BpeModel build_model(const TokenizerJson& json, const std::string& name, const JsonObject& model,
-                     const StringIndex& vocabulary, const TokenTable& table, bool is_byte_level) {
+BpeModel build_bpe(const TokenizerJson& json, const std::string& name, const JsonObject& model,
+                   const StringIndex& vocabulary, const TokenTable& table, bool is_byte_level) {
   std::vector<BpeModel::Entry> entries;
   entries.reserve(json.vocabulary.size());
   for (const auto& [token, id] : json.vocabulary) {
@@ -183,83 +195,6 @@ BpeModel build_model(const TokenizerJson& json, const std::string& name, const J
           read_options(model, vocabulary, is_byte_level)};
 }
 
-void read_template(const nlohmann::json& value, const std::string& place, const TokenTable& table,
-                   TextTemplate& out) {
-  if (value.is_null()) return;
-  const JsonObject object(value, place);
-  const std::string& type = object.get_string("type");
-  if (type == "ByteLevel") return;  // only moves offsets
-  if (type == "Sequence") {
-    for (const nlohmann::json& element : object.get_array("processors")) {
-      read_template(element, place + ": processors", table, out);
-    }
-    return;
-  }
-  if (type != "TemplateProcessing") {
-    object.fail("type", fmt::format("post-processor {} is not supported (supported: ByteLevel, "
-                                    "TemplateProcessing, Sequence)",
-                                    describe_json(type)));
-  }
-  const auto special_tokens = object.find_object("special_tokens");
-  bool after_text = false;
-  for (const nlohmann::json& element : object.get_array("single")) {
-    const JsonObject item(element, place + ": single");
-    if (item.has("Sequence")) {
-      if (after_text) item.fail("Sequence", "the text is there twice");
-      after_text = true;
-      continue;
-    }
-    const std::string token = item.get_object("SpecialToken").get_string("id");
-    if (!special_tokens) object.fail("special_tokens", "missing");
-    const JsonObject special = special_tokens->get_object(token);
-    for (const nlohmann::json& id : special.get_array("ids")) {
-      if (!id.is_number_unsigned() || id.get<std::uint64_t>() > kMaxTokenId ||
-          !table[id.get<TokenId>()].known) {
-        special.fail("ids", fmt::format("expected ids of tokens, found {}", describe_json(id)));
-      }
-      (after_text ? out.suffix : out.prefix).push_back(id.get<TokenId>());
-    }
-  }
-  if (!after_text) object.fail("single", "does not contain the text");
-}
-
-// The decoder of Llama's tokenizers: Replace "▁" by " ", ByteFallback, Fuse and maybe Strip.
-DecodeRules read_decoder_sequence(const JsonObject& decoder) {
-  constexpr std::array<std::string_view, 4> kTypes = {"Replace", "ByteFallback", "Fuse", "Strip"};
-  const nlohmann::json& parts = decoder.get_array("decoders");
-  const auto refuse = [&](std::string_view found) {
-    decoder.fail("decoders", fmt::format("expected Replace, ByteFallback, Fuse and maybe Strip, as "
-                                         "in Llama's tokenizers; found {}",
-                                         found));
-  };
-  if (parts.size() != 3 && parts.size() != 4) refuse(fmt::format("{} decoders", parts.size()));
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const JsonObject part(parts[i], fmt::format("{}: decoders[{}]", decoder.place(), i));
-    const std::string& type = part.get_string("type");
-    if (type != kTypes[i]) refuse(describe_json(type));
-    if (type == "Replace" && (part.get_object("pattern").get_string("String") != kSpaceSymbol ||
-                              part.get_string("content") != " ")) {
-      part.fail("pattern", "only replacing \"▁\" by \" \" is supported");
-    }
-    if (type == "Strip" && (part.get_string("content") != " " || part.get_int("start", 0, 9) != 1 ||
-                            part.get_int("stop", 0, 9) != 0)) {
-      part.fail("type", "only stripping one space at the start is supported");
-    }
-  }
-  return {.byte_fallback = true, .strip_leading_space = parts.size() == 4};
-}
-
-DecodeRules read_decoder(const JsonObject& root, bool is_byte_level) {
-  const JsonObject decoder = root.get_object("decoder");
-  const std::string& type = decoder.get_string("type");
-  if (is_byte_level && type == "ByteLevel") return {};
-  if (!is_byte_level && type == "Sequence") return read_decoder_sequence(decoder);
-  decoder.fail("type",
-               fmt::format("decoder {} is not supported with this pre-tokenizer (supported: "
-                           "{})",
-                           describe_json(type), is_byte_level ? "ByteLevel" : "Sequence"));
-}
-
 SpecialTokenIds find_special_ids(const TokenizerConfig& config, const AddedTokens& added_tokens) {
   const auto id_of = [&](const std::optional<AddedToken>& token) -> std::optional<TokenId> {
     if (!token) return std::nullopt;
@@ -272,11 +207,59 @@ SpecialTokenIds find_special_ids(const TokenizerConfig& config, const AddedToken
           .unk = id_of(config.unk_token)};
 }
 
-void check_model_type(const JsonObject& model) {
-  const std::string type = model.find_string("type").value_or("BPE");
-  if (type != "BPE") {
-    model.fail("type", fmt::format("{} is not supported (supported: BPE)", describe_json(type)));
+UnigramModel build_unigram(const TokenizerJson& json, const JsonObject& model,
+                           const TokenTable& table) {
+  std::vector<UnigramModel::Entry> entries;
+  entries.reserve(json.vocabulary.size());
+  for (std::size_t i = 0; i < json.vocabulary.size(); ++i) {
+    entries.push_back({table[json.vocabulary[i].id].text, json.scores[i]});
   }
+  std::optional<TokenId> unk_id;
+  if (const nlohmann::json* value = model.find("unk_id"); value != nullptr && !value->is_null()) {
+    unk_id = static_cast<TokenId>(
+        model.get_int("unk_id", 0, static_cast<std::int64_t>(entries.size()) - 1));
+  }
+  return {entries, unk_id, model.find_bool("byte_fallback").value_or(false)};
+}
+
+bool is_unigram(const TokenizerJson& json, const JsonObject& model) {
+  const std::string type =
+      model.find_string("type").value_or(json.scores.empty() ? "BPE" : "Unigram");
+  if (type != "BPE" && type != "Unigram") {
+    model.fail("type",
+               fmt::format("{} is not supported (supported: BPE, Unigram)", describe_json(type)));
+  }
+  if ((type == "Unigram") == json.scores.empty()) {
+    model.fail("vocab", type == "BPE" ? "expected an object" : "expected a list of pairs");
+  }
+  return type == "Unigram";
+}
+
+// True when no token has a "▁" after another character.
+bool spaces_begin_tokens(const TokenizerJson& json) {
+  return std::none_of(json.vocabulary.begin(), json.vocabulary.end(), [](const auto& entry) {
+    std::string_view token = entry.token;
+    while (token.starts_with(kSpaceSymbol)) token.remove_prefix(kSpaceSymbol.size());
+    return token.find(kSpaceSymbol) != token.npos;
+  });
+}
+
+// As transformers does: what tokenizer_config.json says about BOS and EOS wins, and says all where
+// tokenizer.json says nothing.
+TextTemplate build_text_template(const nlohmann::json& post_processor, const std::string& place,
+                                 const TokenTable& table, const TokenizerConfig& config,
+                                 const SpecialTokenIds& special) {
+  if (!post_processor.is_null() && !config.add_bos_token && !config.add_eos_token) {
+    return read_text_template(post_processor, place, [&](TokenId id) { return table[id].known; });
+  }
+  TextTemplate text_template;
+  if (config.add_bos_token.value_or(false) && special.bos) {
+    text_template.prefix.push_back(*special.bos);
+  }
+  if (config.add_eos_token.value_or(false) && special.eos) {
+    text_template.suffix.push_back(*special.eos);
+  }
+  return text_template;
 }
 
 const nlohmann::json& member(const JsonObject& object, const char* key) {
@@ -287,17 +270,19 @@ const nlohmann::json& member(const JsonObject& object, const char* key) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::string& name,
-                                              const TokenizerConfig& config) {
-  const TokenizerJson json = parse_tokenizer_json(text, name);
+std::unique_ptr<Tokenizer> make_pipeline_tokenizer(const TokenizerJson& json,
+                                                   const std::string& name,
+                                                   const TokenizerConfig& config) {
   const JsonObject root(json.root, name);
   const JsonObject model = root.get_object("model");
-  check_model_type(model);
   if (json.vocabulary.empty()) model.fail("vocab", "missing or empty");
+  const bool unigram = is_unigram(json, model);
   Normalizer normalizer(member(root, "normalizer"), name + ": normalizer");
   PreTokenizer pre_tokenizer(member(root, "pre_tokenizer"), name + ": pre_tokenizer");
   const bool is_byte_level = pre_tokenizer.is_byte_level();
-  const DecodeRules decode_rules = read_decoder(root, is_byte_level);
+  if (unigram && is_byte_level) model.fail("type", "Unigram with ByteLevel is not supported");
+  const DecodeRules decode_rules =
+      read_decode_rules(root.get_object("decoder").json(), name + ": decoder", is_byte_level);
 
   const StringIndex vocabulary = index_vocabulary(json);
   AddedTokens added_tokens = read_added_tokens(json, name, vocabulary, config);
@@ -305,20 +290,27 @@ std::unique_ptr<Tokenizer> make_bpe_tokenizer(std::string_view text, const std::
     std::string buffer;
     return std::string(normalizer.normalize(content, buffer));
   });
-  TokenTable table = build_table(json, added_tokens, is_byte_level);
-  TextTemplate text_template;
-  read_template(member(root, "post_processor"), name + ": post_processor", table, text_template);
-  BpeModel bpe = build_model(json, name, model, vocabulary, table, is_byte_level);
+  TokenTable table = build_table(json, added_tokens, is_byte_level, decode_rules.byte_fallback);
   const SpecialTokenIds special_token_ids = find_special_ids(config, added_tokens);
-  return std::make_unique<BpeTokenizer>(
-      BpeTokenizer::Parts{.tokens = std::move(table),
-                          .added_tokens = std::move(added_tokens),
-                          .normalizer = normalizer,
-                          .pre_tokenizer = std::move(pre_tokenizer),
-                          .model = std::move(bpe),
-                          .text_template = std::move(text_template),
-                          .special_token_ids = special_token_ids,
-                          .decode_rules = decode_rules});
+  TextTemplate text_template = build_text_template(
+      member(root, "post_processor"), name + ": post_processor", table, config, special_token_ids);
+  using Model = std::variant<BpeModel, UnigramModel>;
+  const bool cut_before_spaces = !unigram && !is_byte_level && spaces_begin_tokens(json) &&
+                                 vocabulary.find(kSpaceSymbol) != StringIndex::kAbsent &&
+                                 !model.find_bool("ignore_merges").value_or(false);
+  Model token_model = unigram
+                          ? Model(build_unigram(json, model, table))
+                          : Model(build_bpe(json, name, model, vocabulary, table, is_byte_level));
+  return std::make_unique<PipelineTokenizer>(
+      PipelineTokenizer::Parts{.tokens = std::move(table),
+                               .added_tokens = std::move(added_tokens),
+                               .normalizer = std::move(normalizer),
+                               .pre_tokenizer = std::move(pre_tokenizer),
+                               .model = std::move(token_model),
+                               .cut_before_spaces = cut_before_spaces,
+                               .text_template = std::move(text_template),
+                               .special_token_ids = special_token_ids,
+                               .decode_rules = decode_rules});
 }
 
 }  // namespace llmrun
