@@ -287,6 +287,17 @@ void apply(const SamplingOptions& options, SamplingParams& params) {
   }
 }
 
+nlohmann::ordered_json effective_sampling(const SamplingParams& params) {
+  nlohmann::ordered_json json = {
+      {"temperature", params.temperature}, {"top_p", params.top_p}, {"top_k", params.top_k}};
+  if (params.max_tokens)
+    json["max_tokens"] = *params.max_tokens;
+  else
+    json["max_tokens"] = "until the context ends";
+  json.update(to_json(params));
+  return json;
+}
+
 std::size_t parse_bytes(const std::string& flag, const std::string& text) {
   double value = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);

@@ -43,6 +43,10 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options);
 // Error(kUsage).
 void apply(const SamplingOptions& options, SamplingParams& params);
 
+// The sampling parameters a run starts from: the common ones, then those that differ from their
+// defaults.
+nlohmann::ordered_json effective_sampling(const SamplingParams& params);
+
 // "64", "16K", "8M", "2G", "1.5G": bytes. Throws Error(kUsage) naming the flag.
 std::size_t parse_bytes(const std::string& flag, const std::string& text);
 

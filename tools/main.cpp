@@ -15,6 +15,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/version.h"
+#include "tools/eval/eval.h"
 #include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
@@ -94,6 +95,9 @@ std::vector<Command> build(CLI::App& app) {
           app, "throughput",
           "Measure offline throughput against a baseline and the device's limits",
           add_throughput_command, run_throughput),
+      command<EvalOptions>(app, "eval",
+                           "Measure accuracy on questions in GSM8K's format, and its speed",
+                           add_eval_command, run_eval),
       command<TokenizeOptions>(app, "tokenize", "Show the token ids of text, and the text of ids",
                                add_tokenize_command, without_command_line(run_tokenize)),
       command<InfoOptions>(app, "info",

@@ -26,8 +26,8 @@ SampleStatistics summarize(std::span<const double> samples);
 // The 0.975 quantile of Student's t with `degrees_of_freedom` >= 1.
 double student_t_975(std::int64_t degrees_of_freedom);
 
-// Standard error of a mean: std / sqrt(n). Of zeros and ones it is sqrt(p (1 - p) / (n - 1)). 0 when
-// there are fewer than two samples.
+// Standard error of a mean: std / sqrt(n). Of zeros and ones it is sqrt(p (1 - p) / (n - 1)). 0
+// when there are fewer than two samples.
 double standard_error(std::span<const double> samples);
 
 // The interval that holds a proportion with 95 % confidence, by Wilson's score (Wilson 1927): also

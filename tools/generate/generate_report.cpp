@@ -3,19 +3,9 @@
 #include <fmt/format.h>
 
 #include "engine/core/json.h"
+#include "tools/engine_options.h"
 
 namespace llmrun {
-
-nlohmann::ordered_json effective_sampling(const SamplingParams& params) {
-  nlohmann::ordered_json json = {
-      {"temperature", params.temperature}, {"top_p", params.top_p}, {"top_k", params.top_k}};
-  if (params.max_tokens)
-    json["max_tokens"] = *params.max_tokens;
-  else
-    json["max_tokens"] = "until the context ends";
-  json.update(to_json(params));
-  return json;
-}
 
 std::string opening_report(const EngineDescription& description, const SamplingParams& defaults) {
   std::string text = fmt::format(

@@ -9,10 +9,6 @@
 
 namespace llmrun {
 
-// The sampling parameters a run starts from: the common ones, then those that differ from their
-// defaults.
-nlohmann::ordered_json effective_sampling(const SamplingParams& params);
-
 // Model, device, memory plan, notes and sampling parameters.
 std::string opening_report(const EngineDescription& description, const SamplingParams& defaults);
 

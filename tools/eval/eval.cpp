@@ -1,0 +1,166 @@
+#include "tools/eval/eval.h"
+
+#include <iostream>
+
+#include "engine/core/json.h"
+#include "tools/eval/eval_command.h"
+#include "tools/eval/eval_render.h"
+#include "tools/report/report_file.h"
+#include "tools/signals.h"
+
+namespace llmrun {
+namespace {
+
+void add_question_options(CLI::App& command, EvalOptions& options) {
+  const std::string group = "Questions";
+  command
+      .add_option("input", options.input,
+                  "JSON lines with question and answer, which ends in \"#### \" and a number")
+      ->required()
+      ->group(group);
+  command.add_option("--limit", options.limit, "Ask only the first so many (0: all)")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--group-by", options.group_field,
+                  "Field of the lines; accuracy is also told for each of its values")
+      ->group(group);
+}
+
+void add_prompt_options(CLI::App& command, EvalOptions& options) {
+  const std::string group = "Prompt and answer";
+  command
+      .add_option("--prompt", options.prompt,
+                  "lm-eval, lm-eval-cot, opencompass, plain (the question alone), or a text that "
+                  "holds {question}")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--num-fewshot", options.num_fewshot,
+                  "Solved examples before each question: the first of --fewshot-file")
+      ->check(CLI::Range(0, 1000))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--fewshot-file", options.fewshot_file,
+                  "Solved questions, in the format of the input")
+      ->group(group);
+  command
+      .add_flag("--apply-chat-template", options.apply_chat_template,
+                "Ask as a chat; examples become turns of it")
+      ->group(group);
+  command
+      .add_option("--chat-template", options.chat_template,
+                  "auto (the model's), a built-in name (vicuna, baichuan2, chatml, llama2) or a "
+                  "Jinja file")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--system-instruction", options.system_instruction, "System message of each chat")
+      ->group(group);
+  command
+      .add_option("--rule", options.rule,
+                  "What votes and samples of k are judged by: strict-match, flexible-extract or "
+                  "opencompass (default: that of the prompt); the accuracy is told by all three")
+      ->check(CLI::IsMember({"strict-match", "flexible-extract", "opencompass"}))
+      ->group(group);
+}
+
+void add_repetition_options(CLI::App& command, EvalOptions& options) {
+  const std::string group = "Repetitions";
+  command
+      .add_option("--repetitions", options.repetitions,
+                  "Samples of each question; pass@k and the majority vote of k for each k up to it")
+      ->check(CLI::Range(1, 128))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_flag("--early-stop", options.early_stop,
+                "Ask a question no further once its vote is decided; the saving is reported")
+      ->group(group);
+}
+
+// The flags of generate that have no meaning here, or another.
+void remove_options(CLI::App& command) {
+  for (const char* name :
+       {"--n", "--best-of", "--use-beam-search", "--length-penalty", "--no-detokenize",
+        "--generation-config", "--max-num-seqs", "--logprobs", "--prompt-logprobs"}) {
+    command.remove_option(command.get_option(name));
+  }
+}
+
+void add_report_options(CLI::App& command, EvalOptions& options) {
+  const std::string group = "Report";
+  command
+      .add_option("--output", options.output,
+                  "Of the report on standard output: text, md, json, jsonl or csv")
+      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
+      ->group(group);
+  command.add_option("--color", options.color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_flag("-q,--quiet", options.quiet, "Only errors on standard error")->group(group);
+}
+
+std::string render(const EvalReport& report, const std::string& format) {
+  if (format == "md") return render_markdown(report);
+  if (format == "json") return dump_json(render_json(report), 2) + "\n";
+  if (format == "jsonl") return render_jsonl(report);
+  if (format == "csv") return render_csv(report);
+  return render_text(report);
+}
+
+}  // namespace
+
+EvalOptions::EvalOptions() {
+  engine.backend = "paged";
+}
+
+void add_eval_command(CLI::App& command, EvalOptions& options) {
+  add_question_options(command, options);
+  add_prompt_options(command, options);
+  add_repetition_options(command, options);
+  command
+      .add_option("--samples", options.samples,
+                  "File to append each question's answers to, one JSON line for each backend")
+      ->group("Long runs");
+  add_long_run_options(command, options.long_run);
+  add_engine_options(command, options.engine);
+  add_sampling_options(command, options.sampling);
+  remove_options(command);
+  command
+      .add_option("--max-num-seqs", options.max_num_seqs,
+                  "Sequences that run at once (0: 1024 on a GPU, 64 on a CPU); a list such as "
+                  "1,4,16 runs each level and names the knee")
+      ->group("Scheduling")
+      ->capture_default_str();
+  command.get_option("--backend")
+      ->description("Backends to run in turn, separated by commas: paged, naive");
+  command.get_option("--temperature")->description("0 is greedy (default: 0)");
+  command.get_option("--max-tokens")
+      ->description("Output tokens per sample at most (default: 512)");
+  command.get_option("--stop")->description(
+      "Text that ends a sample, instead of the prompt's own; may be given again");
+  add_report_options(command, options);
+}
+
+int run_eval(const EvalOptions& options, const std::string& command_line) {
+  if (!options.output_json.empty()) require_writable(options.output_json);
+  EvalCommand command(options, command_line);
+  if (!command.run()) {
+    return command.first_signal() != 0 ? exit_code_of_signal(command.first_signal()) : 1;
+  }
+  const EvalReport& report = command.report();
+  std::cout << render(report, options.output) << std::flush;
+  if (!options.output_json.empty()) {
+    write_text_file(options.output_json, dump_json(render_json(report), 4) + "\n");
+  }
+  return report.num_failed() > 0 ? 1 : 0;
+}
+
+}  // namespace llmrun

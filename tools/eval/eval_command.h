@@ -1,0 +1,73 @@
+// The run of `llmrun eval` from options to report, case by case: one engine lives at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine_factory.h"
+#include "tools/engine_cases.h"
+#include "tools/eval/answer_extraction.h"
+#include "tools/eval/eval.h"
+#include "tools/eval/eval_dataset.h"
+#include "tools/eval/eval_record.h"
+#include "tools/eval/eval_report.h"
+#include "tools/eval/prompt_style.h"
+#include "tools/output/output_writer.h"
+#include "tools/output/run_resume.h"
+#include "tools/progress.h"
+#include "tools/signals.h"
+
+namespace llmrun {
+
+class EvalCommand {
+ public:
+  // Reads the questions and the examples, and locks the file of samples. Throws Error.
+  EvalCommand(const EvalOptions& options, std::string command_line);
+
+  // Returns false when a signal stopped it before all was answered. Throws Error.
+  bool run();
+
+  const EvalReport& report() const { return report_; }
+  int first_signal() const { return signals_.first_signal(); }
+
+ private:
+  struct Case {
+    std::string backend;
+    std::int32_t max_num_seqs = 0;  // as asked for
+    EngineCase engine;
+  };
+
+  void log(std::string_view line);
+  std::vector<Case> make_cases() const;
+  SamplingParams sampling_params() const;
+  AnswerRequest make_request(const EvalQuestion& question) const;
+  InputItem item_of(std::size_t case_index, std::int64_t place) const;
+
+  bool run_case(std::size_t case_index);
+  void describe(const EngineDescription& description);
+  // Manifest, what an earlier run left, and the writer; before the first record.
+  void begin_output(const EngineDescription& description);
+  RunManifest make_manifest(const EngineDescription& description) const;
+  void claim_earlier_results(FinishedRows& finished, const std::string& fingerprint);
+
+  EvalOptions options_;
+  std::string command_line_;
+  SignalWatcher signals_;
+  Progress progress_;
+  PromptStyle style_;
+  AnswerExtractor extractor_;
+  ExtractionRule rule_;
+  EvalDataset dataset_;
+  std::vector<EvalQuestion> examples_;
+  SamplingParams params_;
+  std::vector<Case> cases_;
+  std::unique_ptr<LockedFile> output_;  // until the writer takes it
+  std::unique_ptr<OutputWriter> writer_;
+  std::string fingerprint_;
+  EvalResults earlier_;
+  std::vector<EvalCaseRun> runs_;
+  EvalReport report_;
+};
+
+}  // namespace llmrun
