@@ -50,14 +50,15 @@ def speed():
 
 def demo():
     metrics = read_json("datasets/demo/metrics.json")
-    accuracy = read_json("results/demo-accuracy/accuracy.json")
+    accuracy = read_json("results/eval-cpu/paged-naive.json")["cases"][0]
+    share, problems = accuracy["scores"]["strict-match"]["mean"], accuracy["num_questions"]
     test = metrics["test"]
     kinds = metrics["held_out_large"]["per_kind"]
     hardest = sorted(kinds.items(), key=lambda item: item[1])[:4]
     return (f"`datasets/demo/model` is a Llama-architecture checkpoint of {metrics['parameters'] / 1e6:.1f} M parameters, trained by "
             f"`scripts/train_demo_model.py` on synthetic word problems and small talk. Greedy, it solves "
-            f"{accuracy['right']} of the {accuracy['problems']} held-out problems of `datasets/demo/test.jsonl` "
-            f"({100 * accuracy['right'] / accuracy['problems']:.1f} %) with llmrun, and {100 * test['accuracy']:.1f} % with transformers; "
+            f"{round(share * problems)} of the {problems} held-out problems of `datasets/demo/test.jsonl` "
+            f"({100 * share:.1f} %) with llmrun, and {100 * test['accuracy']:.1f} % with transformers; "
             f"on {metrics['held_out_large']['problems']} further held-out problems its hardest kinds stay hard: "
             + ", ".join(f"{name} {100 * share:.0f} %" for name, share in hardest)
             + ". How it was made, and how the split excludes leakage: `datasets/README.md`.")
@@ -278,7 +279,29 @@ def architectures():
             "\n".join(f"| {models} | `{name}` | {CHECKED_AGAINST.get(name, 'transformers')} |" for name, models in rows))
 
 
-BLOCKS = {"architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+def score_text(score):
+    return f"{100 * score['mean']:.1f} ± {100 * score['stderr']:.1f} %"
+
+
+def evaluation():
+    """Every report of `llmrun eval` under results/eval-*: a row for each case."""
+    parts = []
+    for folder in sorted((ROOT / "results").glob("eval-*")):
+        rows = []
+        for path in sorted(folder.glob("*.json")):
+            report = read_json(path.relative_to(ROOT))
+            for case in report["cases"]:
+                majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
+                rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g} | "
+                            f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
+                            f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
+        if rows:
+            parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
+                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+BLOCKS = {"eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
 
 
 def check(after, before):

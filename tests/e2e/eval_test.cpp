@@ -1,0 +1,148 @@
+// `llmrun eval` as a user meets it: the built program on problems of the demo set.
+#include <csignal>
+
+#include "tests/e2e/generate_fixture.h"
+
+namespace llmrun {
+namespace {
+
+using testing::ChildProcess;
+using testing::parse_lines;
+using testing::read_all;
+using testing::run_command;
+using testing::RunResult;
+using testing::TemporaryFolder;
+
+std::vector<std::string> eval_command(const std::vector<std::string>& arguments) {
+  std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun",
+                                      "eval",
+                                      LLMRUN_SOURCE_DIR "/datasets/demo/test.jsonl",
+                                      "--model",
+                                      LLMRUN_SOURCE_DIR "/datasets/demo/model",
+                                      "--dtype",
+                                      "float32"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+RunResult run_eval(const std::vector<std::string>& arguments) {
+  return run_command(eval_command(arguments));
+}
+
+nlohmann::json json_of(std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(), {"-q", "--output", "json"});
+  const RunResult result = run_eval(arguments);
+  CHECK(result.exit_code == 0);
+  CHECK(result.err.empty());
+  return nlohmann::json::parse(result.out);
+}
+
+}  // namespace
+
+TEST_CASE("eval, paged against naive: the table, equal texts in float32") {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "report.json").string();
+  const RunResult result = run_eval(
+      {"--limit", "6", "--backend", "paged,naive", "--group-by", "kind", "--output-json", path});
+  CHECK(result.exit_code == 0);
+  CHECK(result.out.find("strict-match") != std::string::npos);
+  CHECK(result.out.find("minutes:seconds") != std::string::npos);
+  CHECK(result.out.find(" x naive") != std::string::npos);
+  const auto json = nlohmann::json::parse(read_all(path));
+  REQUIRE(json.at("cases").size() == 2);
+  CHECK(json.at("cases")[0].at("scores") == json.at("cases")[1].at("scores"));
+  CHECK(json.at("comparisons")[0].at("num_equal_texts") == 6);
+  CHECK(json.at("results").at("test").contains("exact_match_stderr,strict-match"));
+  CHECK(json.at("cases")[0].at("groups").contains("long_ledger"));
+}
+
+TEST_CASE("eval with repetitions: k up to N, and an early stop that asks less and votes the same") {
+  const std::vector<std::string> base = {"--limit",       "6", "--repetitions", "5",
+                                         "--temperature", "1"};
+  const auto all = json_of(base);
+  const auto& repeated = all.at("cases")[0].at("repeated");
+  REQUIRE(repeated.size() == 5);
+  CHECK(repeated[0].at("pass") == repeated[0].at("majority"));
+  CHECK(repeated[4].at("pass").at("mean") >= repeated[0].at("pass").at("mean"));
+  CHECK(repeated[4].at("majority") == all.at("cases")[0].at("maj@5"));
+
+  std::vector<std::string> early = base;
+  early.emplace_back("--early-stop");
+  const auto stopped = json_of(early);
+  CHECK(stopped.at("cases")[0].at("num_left_out_by_early_stop") > 0);
+  CHECK(stopped.at("cases")[0].at("maj@5") == all.at("cases")[0].at("maj@5"));
+}
+
+TEST_CASE("an evaluation that was killed is gone on with, and ends as an uninterrupted one") {
+  const TemporaryFolder folder;
+  const std::string whole = (folder.path() / "whole.jsonl").string();
+  const std::string killed = (folder.path() / "killed.jsonl").string();
+  const std::vector<std::string> base = {"--limit", "10",       "--max-num-seqs", "2",
+                                         "-q",      "--output", "jsonl",          "--samples"};
+  const auto with = [&](const std::string& path, const char* more) {
+    std::vector<std::string> arguments = base;
+    arguments.push_back(path);
+    if (*more != '\0') arguments.emplace_back(more);
+    return arguments;
+  };
+  const RunResult expected = run_eval(with(whole, ""));
+  CHECK(expected.exit_code == 0);
+
+  ChildProcess child(eval_command(with(killed, "")), folder.path());
+  while (read_all(killed).find('\n') == std::string::npos && !child.has_ended()) {
+  }
+  child.signal(SIGKILL);
+  child.wait();
+  CHECK(run_eval(with(killed, "")).exit_code == 2);  // it exists
+  const RunResult resumed = run_eval(with(killed, "--resume"));
+  CHECK(resumed.exit_code == 0);
+  const auto scores = [](const RunResult& result) {
+    return parse_lines(result.out).at(0).at("case").at("scores").dump();
+  };
+  CHECK(scores(resumed) == scores(expected));
+  const auto texts = [](const std::string& path) {
+    std::map<std::string, std::string> found;
+    for (const auto& record : parse_lines(read_all(path))) {
+      CHECK(found.emplace(record.at("id"), record.at("outputs").dump()).second);
+    }
+    return found;
+  };
+  CHECK(texts(killed) == texts(whole));
+  CHECK(texts(killed).size() == 10);
+
+  std::vector<std::string> other = with(killed, "--resume");
+  other.insert(other.end(), {"--prompt", "plain"});
+  CHECK(run_eval(other).exit_code == 3);
+}
+
+TEST_CASE("a sweep names the knee; what cannot be evaluated is told") {
+  const auto json = json_of({"--limit", "4", "--max-num-seqs", "1,2"});
+  REQUIRE(json.at("cases").size() == 2);
+  CHECK(json.at("cases")[1].at("name") == "paged@2");
+  CHECK(json.at("knees").size() == 1);
+
+  CHECK(run_eval({"--repetitions", "4"}).exit_code == 2);
+  CHECK(run_eval({"--num-fewshot", "2"}).exit_code == 2);
+  CHECK(run_eval({"--max-num-seqs", "1,x"}).exit_code == 2);
+  CHECK(run_eval({"--prompt", "unknown"}).exit_code == 2);
+  CHECK(run_eval(
+            {"--num-fewshot", "1", "--fewshot-file", LLMRUN_SOURCE_DIR "/datasets/demo/test.jsonl"})
+            .exit_code == 3);
+  const TemporaryFolder folder;
+  const auto bad = folder.write("bad.jsonl", "{\"question\": \"?\", \"answer\": \"four\"}\n");
+  const RunResult result = run_command({LLMRUN_BINARY_DIR "/llmrun", "eval", bad.string()});
+  CHECK(result.exit_code == 3);
+  CHECK(result.err.find("bad.jsonl:1: answer") != std::string::npos);
+}
+
+TEST_CASE("samples that fail are counted, and do not end the run") {
+  const RunResult result =
+      run_eval({"--limit", "6", "--max-model-len", "60", "-q", "--output", "jsonl"});
+  CHECK(result.exit_code == 1);  // some prompts are longer
+  const auto one = parse_lines(result.out).at(0).at("case");
+  CHECK(one.at("num_failed") > 0);
+  CHECK(one.at("num_failed") < 6);
+  CHECK(one.at("num_samples") == 6);
+}
+
+}  // namespace llmrun
