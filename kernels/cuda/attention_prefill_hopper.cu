@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention_prefill.cuh"
 #include "kernels/cuda/attention_wgmma.cuh"
 #include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/hopper.h"
 
 namespace llmrun::kernels {
 namespace {
@@ -471,8 +472,7 @@ void dispatch(const AttentionShape& shape, bool is_plain, F&& f) {
 }  // namespace
 
 bool has_prefill_hopper(const AttentionShape& shape) {
-  return (shape.head_dim == 64 || shape.head_dim == 128) &&
-         device_attribute(cudaDevAttrComputeCapabilityMajor) == 9;
+  return (shape.head_dim == 64 || shape.head_dim == 128) && runs_hopper_code();
 }
 
 void prepare_prefill_hopper(const AttentionShape& shape) {

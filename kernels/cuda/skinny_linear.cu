@@ -1,16 +1,9 @@
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/skinny_linear.h"
 #include "kernels/cuda/skinny_linear_variants.h"
 
 namespace llmrun::kernels {
 namespace {
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0;
-  int value = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
-  return value;
-}
 
 bool is_aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
@@ -33,7 +26,7 @@ bool supports_skinny_linear(const SkinnyLinear& args) {
 
 void skinny_linear(const Launch& launch, const SkinnyLinear& args) {
   LLMRUN_CHECK(supports_skinny_linear(args));
-  if (supports_skinny_stream(device_attribute(cudaDevAttrComputeCapabilityMajor))) {
+  if (runs_hopper_code()) {
     const std::size_t shared_bytes =
         launch.overlap ? kSkinnySharedBytesOverlapping : kSkinnySharedBytesAlone;
     skinny_linear_stream(launch, args,

@@ -542,10 +542,6 @@ SkinnyStreamDevice query_device(int device) {
 
 }  // namespace
 
-bool supports_skinny_stream(int compute_capability_major) {
-  return compute_capability_major == 9;
-}
-
 SkinnyStreamDevice skinny_stream_device() {
   int device = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");

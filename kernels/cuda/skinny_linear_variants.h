@@ -36,7 +36,6 @@ struct SkinnyStreamDevice {
   int max_clusters_of_4 = 0;  // with one block a multiprocessor
 };
 
-bool supports_skinny_stream(int compute_capability_major);
 // Of the current device.
 SkinnyStreamDevice skinny_stream_device();
 SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, const SkinnyStreamDevice& device,

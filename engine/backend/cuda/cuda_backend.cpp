@@ -73,7 +73,7 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(const CudaBackendOptions& options)
       : options_(options),
         device_(open_cuda_device()),
-        launch_{.stream = stream_.get(), .overlap = device_.can_overlap_launches()},
+        launch_{.stream = stream_.get(), .overlap = device_.can_overlap_launches},
         weights_(stream_.get()),
         linear_(launch_, {.deterministic = options.deterministic,
                           .tune = options.tune,

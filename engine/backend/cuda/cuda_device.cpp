@@ -9,6 +9,7 @@
 #include "engine/backend/cuda/cuda_backend.h"
 #include "engine/core/error.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/hopper.h"
 
 namespace llmrun {
 
@@ -70,6 +71,7 @@ CudaDevice open_cuda_device() {
   device.pci_bus_id = bus_id.data();
   device.num_multiprocessors = properties.multiProcessorCount;
   device.compute_capability = compute_capability();
+  device.can_overlap_launches = kernels::runs_hopper_code();
   device.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   return device;
 }

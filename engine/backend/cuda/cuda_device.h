@@ -13,7 +13,7 @@ struct CudaDevice {
   std::int32_t compute_capability = 0;  // 90 for 9.0
   std::size_t l2_bytes = 0;
   // Kernels wait for their predecessors only in code made for Hopper (kernels/cuda/launch.h).
-  bool can_overlap_launches() const { return compute_capability / 10 == 9; }
+  bool can_overlap_launches = false;
 };
 
 // Makes device 0 current. Throws Error(kDevice).

@@ -10,6 +10,7 @@
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/hopper.h"
 
 namespace llmrun {
 namespace {
@@ -241,10 +242,7 @@ CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   check_cuda(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
              "cudaDeviceGetAttribute");
-  int major = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-             "cudaDeviceGetAttribute");
-  overlaps_launches_ = major == 9;
+  overlaps_launches_ = kernels::runs_hopper_code();
   workspace_ = carve_workspace(memory_.data(), options).arrays;
   check_cuda(cudaMemsetAsync(memory_.data(), 0, memory_.num_bytes(), stream_), "cudaMemsetAsync");
   for (std::size_t i = 0; i < kNumFlights; ++i) {

@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include "kernels/cuda/element.cuh"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/skinny_linear.h"
 #include "kernels/cuda/skinny_linear_variants.h"
 #include "tests/support/cuda_device.h"
@@ -221,12 +222,6 @@ class LinearCase {
   std::unique_ptr<DeviceBuffer> x_device_, weight_device_, bias_device_, residual_device_;
 };
 
-bool has_stream_kernel() {
-  int major = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "attribute");
-  return supports_skinny_stream(major);
-}
-
 void default_kernel(const SkinnyLinear& args) {
   skinny_linear(Launch{}, args);
 }
@@ -274,7 +269,7 @@ TEST_CASE("skinny linear: odd shapes") {
 }
 
 TEST_CASE("skinny linear: every division of the streaming kernel") {
-  if (!llmrun::testing::has_cuda_device() || !has_stream_kernel()) return;
+  if (!llmrun::testing::has_cuda_device() || !runs_hopper_code()) return;
   for (const std::int64_t tokens : {1, 8, 21, 29, 48, 63}) {
     const LinearCase linear({tokens, 1200, 1096}, DType::kBf16, DType::kF32,
                             CudaLinearEpilogue::kAdd, true);
