@@ -29,7 +29,7 @@ def long_run_lines(reference):
     for unit in LONG_RUNS:
         text = unit * (LONG_RUN_BYTES // len(unit.encode()))
         ids = reference.encode(text, False)
-        yield {"text": text, "ids": ids, "decoded": reference.decode(ids, False)}
+        yield {"text": text, "ids": ids, **goldens.decoded(reference, ids)}
 
 
 def check(llmrun, folder, lines, work):

@@ -244,7 +244,7 @@ def make_gemma(folder):
 def make_unigram(folder):
     """A unigram model as transformers converts T5's: character map, Metaspace, </s> at the end."""
     import sentencepiece
-    from transformers.utils import sentencepiece_model_pb2_new as proto
+    from transformers.convert_slow_tokenizer import import_protobuf
     rules = ["C4\t", "FF21\t41", "FF22\t42", "3000\t20", "9\t20", "A\t20", "D A\t20", "D\t20",
              "A0\t20", "65 301\tE9", "61 300\tE0", "FB01\t66 69", "2460\t31", "212B\tC5"]
     model = io.BytesIO()
@@ -255,7 +255,7 @@ def make_unigram(folder):
             sentence_iterator=iter(CORPUS * 3), model_writer=model, vocab_size=500,
             model_type="unigram", character_coverage=0.98, normalization_rule_tsv=file.name,
             num_threads=1, minloglevel=2, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
-    message = proto.ModelProto()
+    message = import_protobuf().ModelProto()
     message.ParseFromString(model.getvalue())
     tokenizer = Tokenizer(models.Unigram([(p.piece, p.score) for p in message.pieces], 2, False))
     tokenizer.normalizer = normalizers.Sequence([
