@@ -16,6 +16,7 @@
 #include "engine/core/error.h"
 #include "engine/core/version.h"
 #include "tools/eval/eval.h"
+#include "tools/compare/compare.h"
 #include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
@@ -103,6 +104,9 @@ std::vector<Command> build(CLI::App& app) {
       command<InfoOptions>(app, "info",
                            "Show the model, the memory plan, the device and the versions",
                            add_info_command, without_command_line(run_info)),
+      command<CompareOptions>(app, "compare",
+                              "Compare benchmark results, with intervals and an exit code for CI",
+                              add_compare_command, without_command_line(run_compare)),
       completion_command(app),
       man_command(app),
   };

@@ -1,6 +1,9 @@
 #include "tools/report/report_table.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -26,6 +29,22 @@ std::string csv_cell(const std::string& text) {
   }
   quoted += '"';
   return quoted;
+}
+
+// SQL's quoting: the quote itself twice.
+std::string quoted(const std::string& text, char quote) {
+  std::string result(1, quote);
+  for (const char c : text) result.append(c == quote ? 2 : 1, c);
+  result += quote;
+  return result;
+}
+
+std::string sql_value(const std::string& cell) {
+  if (cell.empty()) return "NULL";
+  double number = 0;
+  const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), number);
+  const bool is_number = error == std::errc() && end == cell.data() + cell.size();
+  return is_number && std::isfinite(number) ? cell : quoted(cell, '\'');
 }
 
 }  // namespace
@@ -76,6 +95,31 @@ std::string csv_line(const std::vector<std::string>& cells) {
   }
   line += '\n';
   return line;
+}
+
+std::string csv_table(const ReportTable& table) {
+  std::string text = csv_line(table.header);
+  for (const auto& row : table.rows) text += csv_line(row);
+  return text;
+}
+
+std::string sql_table(const ReportTable& table) {
+  std::string names;
+  for (const std::string& name : table.header) {
+    if (!names.empty()) names += ", ";
+    names += quoted(name, '"');
+  }
+  const std::string title = quoted(table.title, '"');
+  std::string text = fmt::format("CREATE TABLE IF NOT EXISTS {} ({});\n", title, names);
+  for (const auto& row : table.rows) {
+    std::string values;
+    for (std::size_t i = 0; i < table.header.size(); ++i) {
+      if (i > 0) values += ", ";
+      values += i < row.size() ? sql_value(row[i]) : "NULL";
+    }
+    text += fmt::format("INSERT INTO {} ({}) VALUES ({});\n", title, names, values);
+  }
+  return text;
 }
 
 }  // namespace llmrun

@@ -18,5 +18,10 @@ std::string text_table(const ReportTable& table);
 std::string markdown_table(const ReportTable& table);
 // One line of RFC 4180, ended by LF.
 std::string csv_line(const std::vector<std::string>& cells);
+// The header and all rows, as such lines.
+std::string csv_table(const ReportTable& table);
+// CREATE TABLE, unless it is there, and an INSERT for each row, for `| sqlite3 FILE`. The table has
+// the title's name. Cells that are numbers are stored as such; empty ones are NULL.
+std::string sql_table(const ReportTable& table);
 
 }  // namespace llmrun

@@ -104,6 +104,10 @@ class ThroughputCommand {
     for (const std::string& warning : report_.workload.warnings) {
       report_.checks.push_back({"", "dataset_size", CheckStatus::kWarning, warning});
     }
+    if (options_.debug_slowdown > 0) {
+      report_.checks.push_back({"", "debug_slowdown", CheckStatus::kWarning,
+                                "steps were slowed down by --debug-slowdown"});
+    }
     const std::int64_t duplicates = report_.workload.num_duplicate_prompts();
     const bool is_repeated = duplicates > 0;
     report_.checks.push_back(
@@ -122,7 +126,8 @@ class ThroughputCommand {
     log_engine(one, created.description);
     if (report_.cases.empty()) describe_device(created);
 
-    RunOptions run_options{.sampling = sampling(), .seed = one.config.seed};
+    RunOptions run_options{
+        .sampling = sampling(), .seed = one.config.seed, .slowdown = options_.debug_slowdown};
     warm_up(*created.engine, run_options, measurement);
     for (std::int32_t repeat = 0; repeat < options_.num_repeats; ++repeat) {
       measurement.runs.push_back(
@@ -253,6 +258,11 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
                   "Of the machine, in any currency; reports the price of a million output tokens")
       ->check(CLI::Range(0.0, 1e9))
       ->group(group);
+  command
+      .add_option("--debug-slowdown", options.debug_slowdown,
+                  "Make each step take this share longer, to test what looks for drops")
+      ->check(CLI::Range(0.0, 10.0))
+      ->group("");  // not in the help
   add_workload_options(command, options.workload);
   add_engine_options(command, options.engine);
   command.get_option("--backend")

@@ -26,6 +26,7 @@ struct ThroughputOptions {
   std::int32_t top_k = 0;
   bool disable_detokenize = false;
   double price_per_hour = 0;
+  double debug_slowdown = 0;  // 0.1: steps take 10 % longer
 
   std::string output = "text";  // text | md | json | jsonl | csv
   std::string output_json;      // file; empty: none

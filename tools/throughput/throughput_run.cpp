@@ -61,6 +61,13 @@ RequestMeasurement to_measurement(RequestOutput output, double start_s) {
   return request;
 }
 
+// Until `share` of the time since `start_s` has passed once more, busy as a slower step would be.
+void wait_longer(const LlmEngine& engine, double start_s, double share) {
+  const double now_s = engine.now();
+  const double end_s = now_s + share * (now_s - start_s);
+  while (engine.now() < end_s) continue;
+}
+
 }  // namespace
 
 RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const RunOptions& options,
@@ -88,8 +95,10 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
     for (RequestOutput& output : engine.take_outputs()) outputs.push_back(std::move(output));
   };
   while (engine.has_unfinished()) {
+    const double step_start_s = engine.now();
     engine.step();
     take();
+    if (options.slowdown > 0) wait_longer(engine, step_start_s, options.slowdown);
     if (const double now_s = engine.now(); now_s >= next_progress_s) {
       progress.update(snapshot(engine.stats().since(before), index_of.size()), now_s);
       next_progress_s = now_s + kProgressInterval;

@@ -43,6 +43,7 @@ struct CaseMeasurement {
 struct RunOptions {
   SamplingParams sampling;  // of every request, but for its seed and length
   std::uint64_t seed = 0;
+  double slowdown = 0;  // each step is made to take this share longer; to test what looks for drops
 };
 
 // Sends all requests at once and steps the engine until all are answered. The prefix cache is empty

@@ -1,0 +1,85 @@
+#include "tools/compare/compare.h"
+
+#include <algorithm>
+#include <iostream>
+#include <optional>
+
+#include "tools/compare/compare_render.h"
+#include "tools/report/report_file.h"
+
+namespace llmrun {
+namespace {
+
+std::string render(const std::vector<RunComparison>& results, const CompareOptions& options) {
+  const double fail_below = options.fail_below;
+  if (options.output == "md") return render_comparison_markdown(results, fail_below);
+  if (options.output == "json") return render_comparison_json(results, fail_below, false);
+  if (options.output == "jsonl") return render_comparison_json(results, fail_below, true);
+  if (options.output == "csv") return csv_table(comparison_records(results));
+  if (options.output == "sql") return sql_table(comparison_records(results));
+  return render_comparison_text(results, fail_below);
+}
+
+}  // namespace
+
+void add_compare_command(CLI::App& command, CompareOptions& options) {
+  command
+      .add_option("base", options.base, "The result to compare with: a file of JSON or JSON lines")
+      ->required();
+  command.add_option("new", options.changed, "Results to compare, each with BASE")->required();
+  command
+      .add_option("--metric", options.figures,
+                  "Figures to compare, by their names in the JSON, separated by commas (default: "
+                  "requests_per_s, or the first rate that both sides have)")
+      ->delimiter(',');
+  command.add_flag("--paired", options.is_paired,
+                   "The i-th repeats of both sides were run beside each other, in turn: what "
+                   "disturbed both cancels; from 6 repeats on");
+  command.add_flag("--any-device", options.ignores_device, "Also compare across devices");
+  command
+      .add_option("--fail-below", options.fail_below,
+                  "Exit code 1 when the whole 95 % interval of a ratio is below this (0.97: slower "
+                  "by more than 3 %, and not by chance)")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--output", options.output,
+                  "Of the report on standard output: text, md, json, jsonl, csv or sql")
+      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv", "sql"}))
+      ->group("Report")
+      ->capture_default_str();
+}
+
+int compare_exit_code(const std::vector<RunComparison>& results, bool has_fail_below) {
+  constexpr int kDrop = 1;
+  constexpr int kBadInput = 3;
+  const auto is_not_comparable = [](const RunComparison& one) {
+    return one.verdict == Verdict::kNotComparable;
+  };
+  if (std::any_of(results.begin(), results.end(), [](const auto& one) { return one.fails; })) {
+    return kDrop;
+  }
+  const bool is_bad = has_fail_below
+                          ? std::any_of(results.begin(), results.end(), is_not_comparable)
+                          : std::all_of(results.begin(), results.end(), is_not_comparable);
+  return is_bad ? kBadInput : 0;
+}
+
+int run_compare(const CompareOptions& options) {
+  const std::vector<BenchmarkRun> base = read_benchmark_file(options.base);
+  const bool has_fail_below = options.fail_below > 0;
+  const CompareRules rules{
+      .figures = options.figures,
+      .is_paired = options.is_paired,
+      .ignores_device = options.ignores_device,
+      .fail_below = has_fail_below ? std::optional(options.fail_below) : std::nullopt};
+  std::vector<RunComparison> results;
+  for (const std::string& path : options.changed) {
+    for (RunComparison& one : compare_runs(base, read_benchmark_file(path), rules)) {
+      results.push_back(std::move(one));
+    }
+  }
+  std::cout << render(results, options) << std::flush;
+  return compare_exit_code(results, has_fail_below);
+}
+
+}  // namespace llmrun

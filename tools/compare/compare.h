@@ -1,0 +1,35 @@
+// `llmrun compare BASE NEW...`: is it faster, slower, or not known; and an exit code for CI.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/compare/comparison.h"
+
+namespace llmrun {
+
+struct CompareOptions {
+  std::string base;
+  std::vector<std::string> changed;
+  std::vector<std::string> figures;
+  bool is_paired = false;
+  bool ignores_device = false;
+  double fail_below = 0;  // 0: never
+
+  std::string output = "text";  // text | md | json | jsonl | csv | sql
+  std::string html;             // file; empty: none
+  std::string plot;             // file; empty: none
+};
+
+void add_compare_command(CLI::App& command, CompareOptions& options);
+
+// Exit code: 0; 1 when a figure fell significantly below --fail-below; 3 when a file is bad,
+// nothing could be compared, or, with --fail-below, something could not. Throws Error.
+int run_compare(const CompareOptions& options);
+
+// The exit code of these comparisons, as above.
+int compare_exit_code(const std::vector<RunComparison>& results, bool has_fail_below);
+
+}  // namespace llmrun
