@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Measures a build of llmrun against another one and fails on a significant drop only.
+
+usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER) [--suite smoke|full] [--pairs 40] [--output FOLDER]
+
+With --base both builds run in turn on this machine, base first in one pair and last in the next, and each pair gives one ratio:
+what slows the machine for longer than a run meets both. With --baseline the results of an earlier run (its FOLDER's new-*.jsonl)
+are what is compared with; that needs a quiet machine of its own. Exit status: 0; 1 on a significant drop; else what failed.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+
+# Name -> flags of `llmrun throughput`. Runs are short; there are many of them.
+SUITES = {
+    "smoke": {"demo-32x64-64": ["--device", "cpu", "--num-prompts", "32", "--input-len", "64", "--output-len", "64"]},
+    "full": {"qwen2-7b-25x64-128": ["-m", "shape:qwen2-7b", "--num-prompts", "25", "--input-len", "64", "--output-len", "128"],
+             "llama3-8b-64x512-128": ["-m", "shape:llama3-8b", "--num-prompts", "64", "--input-len", "512", "--output-len", "128"]},
+}
+SEVERITY = [0, 1, 3]  # exit codes of `llmrun compare`, from best to worst
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--new", required=True, help="the build to judge")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument("--base", help="the build to judge it by, run in turn with it")
+    against.add_argument("--baseline", type=pathlib.Path, help="folder of an earlier run's results to judge it by")
+    parser.add_argument("--suite", choices=SUITES, default="smoke")
+    parser.add_argument("--pairs", type=int, default=40, help="runs of each build (at least 6)")
+    parser.add_argument("--fail-below", default="0.97")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("bench-ci"))
+    parser.add_argument("--new-flags", default="", help="more flags for the new build, as --debug-slowdown=0.1")
+    arguments = parser.parse_args()
+    if arguments.pairs < 6:
+        parser.error("--pairs must be at least 6: fewer give no 95 % interval")
+    return arguments
+
+
+def measure(binary, flags):
+    """One run: a line of JSON."""
+    command = [binary, "throughput", "--quiet", "--backend", "paged", "--repeats", "1", "--output", "jsonl"] + flags
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode not in (0, 1) or not result.stdout:  # 1: INVALID, which compare tells
+        sys.exit(f"bench_ci.py: {' '.join(command)} failed with exit code {result.returncode}")
+    return result.stdout
+
+
+def run_suite(arguments):
+    """The result files, base and new, of each workload."""
+    files = []
+    for name, flags in SUITES[arguments.suite].items():
+        new_flags = flags + arguments.new_flags.split()
+        sides = {"new": (arguments.new, new_flags)}
+        if arguments.base:
+            sides["base"] = (arguments.base, flags)
+        lines = {side: [] for side in sides}
+        for pair in range(arguments.pairs):
+            for side in sorted(sides, reverse=pair % 2 == 1):
+                lines[side].append(measure(*sides[side]))
+        paths = {side: arguments.output / f"{side}-{name}.jsonl" for side in sides}
+        for side, path in paths.items():
+            path.write_text("".join(lines[side]), encoding="utf-8")
+        files.append((paths.get("base") or arguments.baseline / f"new-{name}.jsonl", paths["new"]))
+    return files
+
+
+def compare(arguments, base, new, form):
+    command = [arguments.new, "compare", str(base), str(new), "--fail-below", arguments.fail_below, "--output", form]
+    if arguments.base:
+        command.append("--paired")
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True)
+
+
+def main():
+    arguments = parse_arguments()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    markdown, codes = [], []
+    for base, new in run_suite(arguments):
+        markdown.append(compare(arguments, base, new, "md").stdout)
+        report = compare(arguments, base, new, "json")
+        (arguments.output / f"compare-{new.stem.removeprefix('new-')}.json").write_text(report.stdout, encoding="utf-8")
+        codes.append(report.returncode)
+    (arguments.output / "comment.md").write_text("\n".join(markdown), encoding="utf-8")
+    print("\n".join(markdown))
+    unknown = [code for code in codes if code not in SEVERITY]
+    return unknown[0] if unknown else max(codes, key=SEVERITY.index)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
