@@ -15,8 +15,8 @@
 
 #include "engine/core/error.h"
 #include "engine/core/version.h"
-#include "tools/eval/eval.h"
 #include "tools/compare/compare.h"
+#include "tools/eval/eval.h"
 #include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
