@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/mman.h>
 
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
@@ -47,6 +48,7 @@ constexpr std::uint64_t kSampleBytes = 64;  // of each tensor, for the fingerpri
 constexpr std::int64_t kReadBytes = 4
                                     << 20;  // a thread reads and checks at once; fits its L2 or L3
 constexpr std::int32_t kMaxReadThreads = 8;
+constexpr std::size_t kHugePageBytes = 2 << 20;
 
 bool is_shard_name(const std::string& name, std::string_view suffix) {
   return name.size() > suffix.size() && name.ends_with(suffix) && name.front() != '.' &&
@@ -84,6 +86,8 @@ HostTensor::HostTensor(DType dtype, std::initializer_list<std::int64_t> shape)
     : tensor_(nullptr, dtype, shape) {
   const std::size_t num_bytes = tensor_.num_bytes();
   bytes_.reset(static_cast<std::byte*>(::operator new[](num_bytes, kAlignment)));
+  // Fresh memory costs a fault a page: with pages of 4 KiB more than reading the file.
+  if (num_bytes >= kHugePageBytes) madvise(bytes_.get(), num_bytes, MADV_HUGEPAGE);
   tensor_ = Tensor(bytes_.get(), dtype, shape);
 }
 

@@ -40,7 +40,7 @@ class HostTensor {
   struct Free {
     void operator()(std::byte* bytes) const { ::operator delete[](bytes, kAlignment); }
   };
-  static constexpr std::align_val_t kAlignment{64};
+  static constexpr std::align_val_t kAlignment{4096};  // a page, for madvise
 
   std::unique_ptr<std::byte[], Free> bytes_;
   Tensor tensor_;
