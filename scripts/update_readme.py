@@ -247,10 +247,14 @@ def closing_sentences(reports):
     return " ".join(sentences + ["What these figures do not show: " + bench.NOT_SHOWN])
 
 
+def read_bandwidth(reports):
+    return max((report["device"]["limits"]["read_bytes_per_s"] for _, report in reports.values()), default=0)
+
+
 def gpu():
     parts, bars = [], []
-    for folder in sorted(path for path in (ROOT / "results").glob("cuda-*") if path.is_dir()):
-        reports = read_reports(folder)
+    cards = [(path, read_reports(path)) for path in (ROOT / "results").glob("cuda-*") if path.is_dir()]
+    for folder, reports in sorted(cards, key=lambda card: -read_bandwidth(card[1])):  # the fastest card first
         if not any(report["device"]["kind"] == "cuda" for _, report in reports.values()):
             continue
         parts += [card_sentences(folder, reports), gpu_speed_table(reports), naive_table(reports), ablation_table(reports), closing_sentences(reports)]
