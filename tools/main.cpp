@@ -20,6 +20,7 @@
 #include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
+#include "tools/serve/serve.h"
 #include "tools/throughput/throughput.h"
 #include "tools/tokenize.h"
 
@@ -99,6 +100,9 @@ std::vector<Command> build(CLI::App& app) {
       command<EvalOptions>(app, "eval",
                            "Measure accuracy on questions in GSM8K's format, and its speed",
                            add_eval_command, run_eval),
+      command<ServeOptions>(app, "serve",
+                            "Serve the model by HTTP: OpenAI's API, and a page to chat",
+                            add_serve_command, without_command_line(run_serve)),
       command<TokenizeOptions>(app, "tokenize", "Show the token ids of text, and the text of ids",
                                add_tokenize_command, without_command_line(run_tokenize)),
       command<InfoOptions>(app, "info",

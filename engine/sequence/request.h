@@ -31,6 +31,7 @@ const char* to_string(FinishReason reason);
 struct RequestError {
   std::string code;
   std::string message;
+  std::string param{};  // the field of the request that it is about, where that is known
   bool empty() const { return code.empty(); }
 };
 

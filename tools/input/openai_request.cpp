@@ -21,11 +21,18 @@ constexpr std::array kIgnoredFields = {"user",
                                        "service_tier",
                                        "parallel_tool_calls",
                                        "prompt_cache_key",
+                                       "request_id",
                                        "safety_identifier"};
 
 bool has_value(const Json& object, const char* key) {
   const auto it = object.find(key);
   return it != object.end() && !it->is_null();
+}
+
+// The error, with the field it is about.
+RequestError about(const std::string& name, RequestError error) {
+  if (error.param.empty()) error.param = name;
+  return error;
 }
 
 RequestError unsupported(const std::string& name, const Json& value) {
@@ -72,6 +79,7 @@ Result parse_common_field(const std::string& name, const Json& value, const Requ
   bool known = false;
   if (auto error = check_default_only(name, value, known); error || known) return error;
   if (auto error = set_sampling(name, value, item, known); error || known) return error;
+  if (rules.refuse_unknown_fields) return unknown_field(name, suggest_field(name));
   return note_unknown(name, ignored);
 }
 
@@ -80,14 +88,14 @@ Result parse_common_field(const std::string& name, const Json& value, const Requ
 Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
                              IgnoredFields& ignored) {
   item.sampling = rules.defaults;
-  if (!has_value(body, "prompt")) return RequestError{"missing_prompt", "body: has no prompt"};
+  if (!has_value(body, "prompt")) {
+    return about("prompt", {"missing_prompt", "body: has no prompt"});
+  }
   for (const auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
-    if (name == "prompt") {
-      if (auto error = parse_prompt("prompt", value, rules, item)) return error;
-    } else if (auto error = parse_common_field(name, value, rules, item, ignored)) {
-      return error;
-    }
+    const Result error = name == "prompt" ? parse_prompt("prompt", value, rules, item)
+                                          : parse_common_field(name, value, rules, item, ignored);
+    if (error) return about(name, *error);
   }
   return check_sampling(rules, item);
 }
@@ -95,7 +103,9 @@ Result parse_completion_body(const Json& body, const RequestRules& rules, InputI
 Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& item,
                        IgnoredFields& ignored) {
   item.sampling = rules.defaults;
-  if (!has_value(body, "messages")) return RequestError{"missing_prompt", "body: has no messages"};
+  if (!has_value(body, "messages")) {
+    return about("messages", {"missing_prompt", "body: has no messages"});
+  }
   for (const auto& [name, value] : body.items()) {
     if (value.is_null() || name == "logprobs" || name == "top_logprobs") continue;
     Result error;
@@ -108,14 +118,14 @@ Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& i
     } else {
       error = parse_common_field(name, value, rules, item, ignored);
     }
-    if (error) return error;
+    if (error) return about(name, *error);
   }
   if (body.value("tool_choice", Json()) == "none") item.tools = Json();
   try {
     set_chat_logprobs(item.sampling, body.value("logprobs", Json()),
                       body.value("top_logprobs", Json()));
   } catch (const std::invalid_argument& error) {
-    return RequestError{"bad_parameter", error.what()};
+    return about("logprobs", {"bad_parameter", error.what()});
   }
   return check_sampling(rules, item);
 }

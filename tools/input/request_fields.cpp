@@ -224,7 +224,8 @@ std::optional<RequestError> set_sampling(const std::string& name, const Json& va
 
 std::optional<RequestError> check_sampling(const RequestRules& rules, const InputItem& item) {
   if (auto error = validate(item.sampling, rules.limits)) {
-    return RequestError{"bad_parameter", std::move(*error)};
+    std::string name = error->substr(0, error->find(' '));  // how these messages begin
+    return RequestError{"bad_parameter", std::move(*error), std::move(name)};
   }
   return std::nullopt;
 }

@@ -25,6 +25,8 @@ struct RequestRules {
   std::string prompt_field = "prompt";   // where llmrun's JSONL has the prompt
   std::size_t max_prompt_bytes = 0;      // 0: any
   std::vector<std::string> model_names;  // what "model" may be; empty: anything
+  // Of OpenAI requests: a field nobody knows is an error, not a column of the user's.
+  bool refuse_unknown_fields = false;
 };
 
 // Fields that were ignored, for one warning a run.

@@ -17,21 +17,21 @@ Json bytes_json(const std::string& text) {
   return bytes;
 }
 
+}  // namespace
+
 std::int64_t num_characters(std::string_view text) {
   std::int64_t count = 0;
   for (const char c : text) count += (static_cast<unsigned char>(c) & 0xC0U) != 0x80 ? 1 : 0;
   return count;
 }
 
-Json usage_json(const RequestOutput& output) {
-  const auto num_prompt_tokens = static_cast<std::int64_t>(output.prompt_token_ids.size());
+Json openai_usage_json(std::int64_t num_prompt_tokens, std::int64_t num_output_tokens,
+                       std::int64_t num_cached_tokens) {
   return {{"prompt_tokens", num_prompt_tokens},
-          {"total_tokens", num_prompt_tokens + output.num_output_tokens},
-          {"completion_tokens", output.num_output_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", output.num_cached_tokens}}}};
+          {"total_tokens", num_prompt_tokens + num_output_tokens},
+          {"completion_tokens", num_output_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", num_cached_tokens}}}};
 }
-
-}  // namespace
 
 Json RecordFormatter::envelope(const InputItem& item) const {
   Json record = {{"id", "llmrun-" + input_hash(item, options_.fingerprint)}};
@@ -48,11 +48,11 @@ Json RecordFormatter::envelope_body(const InputItem& item, const RequestOutput& 
                {"created", options_.created},
                {"model", item.model.empty() ? options_.model_name : item.model},
                {"choices", std::move(choices)},
-               {"usage", usage_json(output)}};
+               {"usage", openai_usage_json(std::ssize(output.prompt_token_ids),
+                                           output.num_output_tokens, output.num_cached_tokens)}};
   if (options_.return_token_ids) body["prompt_token_ids"] = output.prompt_token_ids;
   if (item.sampling.prompt_logprobs) {
-    body["prompt_logprobs"] = native_logprobs(output.prompt_logprobs);
-    if (!output.prompt_logprobs.empty()) body["prompt_logprobs"][0] = nullptr;
+    body["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs);
   }
   return body;
 }
@@ -66,16 +66,20 @@ Json RecordFormatter::choice(const InputItem& item, const CompletionOutput& outp
     record["text"] = output.text;
   }
   record["logprobs"] = nullptr;
-  if (item.sampling.logprobs) {
-    record["logprobs"] =
-        is_chat ? chat_logprobs(output.logprobs) : completion_logprobs(output.logprobs);
-  }
+  if (item.sampling.logprobs) record["logprobs"] = logprobs_of(item, output.logprobs);
   record["finish_reason"] = finish_reason_json(output);
   record["stop_reason"] = stop_reason_json(output);
   if (options_.return_token_ids || !item.sampling.detokenize) {
     record["token_ids"] = output.token_ids;
   }
   return record;
+}
+
+Json RecordFormatter::logprobs_of(const InputItem& item, const std::vector<TokenLogprobs>& entries,
+                                  std::int64_t num_characters_before) const {
+  return item.envelope == Envelope::kChatCompletions
+             ? chat_logprobs(entries)
+             : completion_logprobs(entries, num_characters_before);
 }
 
 Json RecordFormatter::chat_logprobs(const std::vector<TokenLogprobs>& entries) const {
@@ -94,12 +98,13 @@ Json RecordFormatter::chat_logprobs(const std::vector<TokenLogprobs>& entries) c
   return {{"content", std::move(content)}};
 }
 
-Json RecordFormatter::completion_logprobs(const std::vector<TokenLogprobs>& entries) const {
+Json RecordFormatter::completion_logprobs(const std::vector<TokenLogprobs>& entries,
+                                          std::int64_t num_characters_before) const {
   Json text_offsets = Json::array();
   Json token_logprobs = Json::array();
   Json tokens = Json::array();
   Json top_logprobs = Json::array();
-  std::int64_t offset = 0;  // in characters, as Python counts
+  std::int64_t offset = num_characters_before;  // as Python counts
   for (const TokenLogprobs& entry : entries) {
     const std::string text = replace_invalid_utf8(text_of(entry.token_id));
     text_offsets.push_back(offset);

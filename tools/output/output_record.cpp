@@ -117,8 +117,7 @@ Json RecordFormatter::native_record(const InputItem& item, const RequestOutput& 
                  {"timings", timings_json(output.timings)}};
   if (options_.return_token_ids) record["prompt_token_ids"] = output.prompt_token_ids;
   if (item.sampling.prompt_logprobs) {
-    record["prompt_logprobs"] = native_logprobs(output.prompt_logprobs);
-    if (!output.prompt_logprobs.empty()) record["prompt_logprobs"][0] = nullptr;
+    record["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs);
   }
   if (!item.metadata.is_null()) record["metadata"] = item.metadata;
   record["input_hash"] = input_hash(item, options_.fingerprint);
@@ -142,6 +141,12 @@ Json RecordFormatter::logprob_entry(TokenId token, float logprob, std::int32_t r
           {"token", text_of(token)},
           {"logprob", logprob_json(logprob)},
           {"rank", rank}};
+}
+
+Json RecordFormatter::prompt_logprobs(const std::vector<TokenLogprobs>& entries) const {
+  Json list = native_logprobs(entries);
+  if (!list.empty()) list[0] = nullptr;
+  return list;
 }
 
 Json RecordFormatter::native_logprobs(const std::vector<TokenLogprobs>& entries) const {

@@ -45,6 +45,16 @@ class RecordFormatter {
   std::string format(const InputItem& item, const RequestOutput& output) const;
   std::string format_error(const InputItem& item, const RequestError& error) const;
 
+  // Parts of OpenAI's answers, for a server: one of "choices", and the value of "logprobs" in the
+  // form of the item's endpoint.
+  nlohmann::ordered_json choice(const InputItem& item, const CompletionOutput& output) const;
+  // `num_characters_before`: where the first token's text stands in the sample's, for text_offset.
+  nlohmann::ordered_json logprobs_of(const InputItem& item,
+                                     const std::vector<TokenLogprobs>& entries,
+                                     std::int64_t num_characters_before = 0) const;
+  // Of every prompt token, in llmrun's own form; null for the first, which nothing predicts.
+  nlohmann::ordered_json prompt_logprobs(const std::vector<TokenLogprobs>& entries) const;
+
  private:
   nlohmann::ordered_json native_record(const InputItem& item, const RequestOutput& output) const;
   nlohmann::ordered_json native_output(const InputItem& item, const CompletionOutput& output) const;
@@ -54,9 +64,9 @@ class RecordFormatter {
 
   nlohmann::ordered_json envelope(const InputItem& item) const;
   nlohmann::ordered_json envelope_body(const InputItem& item, const RequestOutput& output) const;
-  nlohmann::ordered_json choice(const InputItem& item, const CompletionOutput& output) const;
   nlohmann::ordered_json chat_logprobs(const std::vector<TokenLogprobs>& entries) const;
-  nlohmann::ordered_json completion_logprobs(const std::vector<TokenLogprobs>& entries) const;
+  nlohmann::ordered_json completion_logprobs(const std::vector<TokenLogprobs>& entries,
+                                             std::int64_t num_characters_before) const;
 
   std::string text_of(TokenId token) const;
 

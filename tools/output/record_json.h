@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -19,5 +20,13 @@ nlohmann::ordered_json stop_reason_json(const CompletionOutput& output);
 
 // Null while it runs.
 nlohmann::ordered_json finish_reason_json(const CompletionOutput& output);
+
+// OpenAI's "usage".
+nlohmann::ordered_json openai_usage_json(std::int64_t num_prompt_tokens,
+                                         std::int64_t num_output_tokens,
+                                         std::int64_t num_cached_tokens);
+
+// Of UTF-8 text: its code points.
+std::int64_t num_characters(std::string_view text);
 
 }  // namespace llmrun
