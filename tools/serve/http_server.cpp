@@ -108,7 +108,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
             [this, &io](const std::shared_ptr<HttpConnection>& connection) {
               num_connections_ -= 1;
               io.connections.erase(connection);
-            }};
+            },
+        .num_unanswered = &num_unanswered_};
   }
 
   static std::size_t workers_of(const Options& options) {
