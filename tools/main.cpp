@@ -21,6 +21,7 @@
 #include "tools/help.h"
 #include "tools/info.h"
 #include "tools/serve/serve.h"
+#include "tools/serve_bench/serve_bench.h"
 #include "tools/throughput/throughput.h"
 #include "tools/tokenize.h"
 
@@ -103,6 +104,10 @@ std::vector<Command> build(CLI::App& app) {
       command<ServeOptions>(app, "serve",
                             "Serve the model by HTTP: OpenAI's API, and a page to chat",
                             add_serve_command, without_command_line(run_serve)),
+      command<ServeBenchOptions>(
+          app, "serve-bench",
+          "Measure latency and throughput under online load, of the engine or of any server",
+          add_serve_bench_command, run_serve_bench),
       command<TokenizeOptions>(app, "tokenize", "Show the token ids of text, and the text of ids",
                                add_tokenize_command, without_command_line(run_tokenize)),
       command<InfoOptions>(app, "info",

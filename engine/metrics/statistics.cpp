@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "engine/core/error.h"
@@ -28,6 +29,33 @@ double quantile(std::span<const double> sorted, double p) {
   const auto below = static_cast<std::size_t>(h);
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
   return sorted[below] + (h - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+std::pair<double, double> quantile_interval_95(std::span<const double> sorted, double p) {
+  LLMRUN_CHECK(!sorted.empty() && p >= 0 && p <= 1);
+  constexpr double kTail = 0.025;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto n = static_cast<double>(sorted.size());
+  // The quantile lies below x[k] (k from 0) when at most k samples lie below it: x[k] is a lower
+  // end when P(B <= k) <= kTail, and an upper end when P(B <= k) >= 1 - kTail.
+  double low = -kInfinity;
+  double high = kInfinity;
+  double cumulative = 0;
+  for (std::size_t k = 0; k < sorted.size(); ++k) {
+    const auto i = static_cast<double>(k);
+    if (p <= 0 || p >= 1) {
+      cumulative = p <= 0 ? 1 : 0;
+    } else {
+      cumulative += std::exp(std::lgamma(n + 1) - std::lgamma(i + 1) - std::lgamma(n - i + 1) +
+                             i * std::log(p) + (n - i) * std::log1p(-p));
+    }
+    if (cumulative <= kTail) low = sorted[k];
+    if (cumulative >= 1 - kTail) {
+      high = sorted[k];
+      break;
+    }
+  }
+  return {low, high};
 }
 
 double student_t_975(std::int64_t degrees_of_freedom) {

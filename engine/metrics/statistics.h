@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace llmrun {
@@ -11,6 +12,11 @@ namespace llmrun {
 // h = (n - 1) p, x[floor h] + (h - floor h) (x[floor h + 1] - x[floor h]). 0 <= p <= 1.
 // REQUIRES: `sorted` is ascending and not empty.
 double quantile(std::span<const double> sorted, double p);
+
+// The 95 % interval of the quantile p that independent samples estimate, from two of them: x[l] and
+// x[u - 1] with P(l < Binomial(n, p) < u) >= 0.95, at most 2.5 % on either side. An end that n
+// samples cannot tell is infinite. REQUIRES: as quantile().
+std::pair<double, double> quantile_interval_95(std::span<const double> sorted, double p);
 
 // Of repeated measurements of one figure.
 struct SampleStatistics {

@@ -189,16 +189,17 @@ class HttpClient::Pool::StreamConnection
     parser_->get().body().data = data_.data();
     parser_->get().body().size = data_.size();
     await();
-    http::async_read_some(
-        stream_, buffer_, *parser_,
-        [self = this->shared_from_this()](beast::error_code error, std::size_t) {
-          const auto now = Clock::now();
-          if (error == http::error::need_buffer) error = {};
-          const std::size_t size = self->data_.size() - self->parser_->get().body().size;
-          if (size > 0) self->exchange_.handler->on_data({self->data_.data(), size}, now);
-          if (error) return self->broke(error);
-          self->read_body();
-        });
+    http::async_read_some(stream_, buffer_, *parser_,
+                          [self = this->shared_from_this()](beast::error_code error, std::size_t) {
+                            const auto now = Clock::now();
+                            if (error == http::error::need_buffer) error = {};
+                            const std::size_t size =
+                                self->data_.size() - self->parser_->get().body().size;
+                            if (size > 0)
+                              self->exchange_.handler->on_data({self->data_.data(), size}, now);
+                            if (error) return self->broke(error);
+                            self->read_body();
+                          });
   }
 
   // The server may have closed a connection while it was idle: then nothing of this request has
@@ -261,7 +262,8 @@ HttpClient::Pool::Pool(asio::io_context& context, HttpUrl url, const Options& op
   }
 }
 
-void HttpClient::Pool::send(HttpClientRequest request, std::shared_ptr<HttpResponseHandler> handler) {
+void HttpClient::Pool::send(HttpClientRequest request,
+                            std::shared_ptr<HttpResponseHandler> handler) {
   Exchange exchange;
   exchange.handler = std::move(handler);
   auto& message = exchange.request;
@@ -295,14 +297,20 @@ void HttpClient::Pool::start(Exchange exchange) {
 HttpClient::HttpClient(asio::io_context& context, HttpUrl base_url, const Options& options)
     : pool_(std::make_shared<Pool>(context, std::move(base_url), options)) {}
 
-HttpClient::~HttpClient() { pool_->close_all(); }
+HttpClient::~HttpClient() {
+  pool_->close_all();
+}
 
 void HttpClient::send(HttpClientRequest request, std::shared_ptr<HttpResponseHandler> handler) {
   pool_->send(std::move(request), std::move(handler));
 }
 
-const HttpUrl& HttpClient::base_url() const { return pool_->url(); }
-std::int64_t HttpClient::num_connections() const { return pool_->num_connections(); }
+const HttpUrl& HttpClient::base_url() const {
+  return pool_->url();
+}
+std::int64_t HttpClient::num_connections() const {
+  return pool_->num_connections();
+}
 
 namespace {
 
@@ -326,7 +334,7 @@ class CollectedResponse : public HttpResponseHandler {
 }  // namespace
 
 HttpClientResponse http_fetch(const HttpUrl& base_url, const HttpClientRequest& request,
-                        const HttpClient::Options& options) {
+                              const HttpClient::Options& options) {
   asio::io_context context(1);
   HttpClient client(context, base_url, options);
   const auto collected = std::make_shared<CollectedResponse>();

@@ -27,8 +27,8 @@ enum class HttpFailure : std::uint8_t {
 
 struct HttpClientRequest {
   std::string method = "GET";
-  std::string target;  // behind the base URL's path: "/v1/models"
-  std::string body;    // empty: none
+  std::string target;     // behind the base URL's path: "/v1/models"
+  std::string body = {};  // empty: none
   std::vector<std::pair<std::string, std::string>> headers = {};  // besides Host, User-Agent, ...
 };
 
@@ -85,6 +85,6 @@ struct HttpClientResponse {
 
 // Asks on an io_context of its own and waits. Throws Error(kInput) when there is no answer.
 HttpClientResponse http_fetch(const HttpUrl& base_url, const HttpClientRequest& request,
-                        const HttpClient::Options& options);
+                              const HttpClient::Options& options);
 
 }  // namespace llmrun

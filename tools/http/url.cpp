@@ -9,7 +9,9 @@
 namespace llmrun {
 namespace {
 
-std::string_view default_port(std::string_view scheme) { return scheme == "https" ? "443" : "80"; }
+std::string_view default_port(std::string_view scheme) {
+  return scheme == "https" ? "443" : "80";
+}
 
 bool is_port(std::string_view text) {
   if (text.empty() || text.size() > 5) return false;
@@ -25,7 +27,9 @@ bool is_host_character(char c) {
          c == '.' || c == '_' || c == ':';
 }
 
-bool is_path_character(char c) { return c > ' ' && c < 0x7f; }
+bool is_path_character(char c) {
+  return c > ' ' && c < 0x7f;
+}
 
 }  // namespace
 
@@ -34,7 +38,9 @@ std::string HttpUrl::authority() const {
   return port == default_port(scheme) ? name : name + ":" + port;
 }
 
-std::string HttpUrl::text() const { return scheme + "://" + authority() + path; }
+std::string HttpUrl::text() const {
+  return scheme + "://" + authority() + path;
+}
 
 HttpUrl parse_http_url(std::string_view text, const std::string& flag) {
   const auto fail = [&](const std::string& what) {

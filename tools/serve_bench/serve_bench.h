@@ -1,0 +1,82 @@
+// `llmrun serve-bench`: online load, with latencies a user would see.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "tools/engine_options.h"
+#include "tools/serve_bench/arrival_schedule.h"
+#include "tools/workload/workload.h"
+
+namespace llmrun {
+
+struct ServeBenchOptions {
+  ServeBenchOptions();
+
+  EngineOptions engine;
+  WorkloadOptions workload;
+
+  // Target.
+  std::string modes = "inproc";  // inproc, http, separated by commas
+  std::string base_url;          // empty: the own engine
+  std::string endpoint = "/v1/completions";
+  std::string served_model_name;
+  std::vector<std::string> headers;  // "Name: value" or "Name=value"
+  std::string extra_body;            // a JSON object
+  bool insecure = false;
+  double timeout_s = 600;
+  double ready_timeout_s = 0;
+  std::int64_t vocab_size = 0;  // 0: the model's
+
+  // Load.
+  std::string request_rates = "inf";  // a list
+  std::string max_concurrency;        // a list; empty: any
+  ArrivalOptions arrivals;
+  std::string burstiness = "1";
+  TraceOptions trace;
+  double duration_s = 0;  // 0: until all are sent
+  double queries_per_second = 0;
+  std::int32_t batch_size = 0;
+  std::int32_t num_retries = 0;
+  std::int32_t num_warmups = -1;
+
+  // Search.
+  bool find_rate = false;
+  double search_min_rate = 0.5;
+  double search_max_rate = 4096;
+  double search_tolerance = 0.05;
+  double attainment = 0.99;
+
+  // Requests.
+  double temperature = 1.0;
+  double top_p = 1.0;
+  std::int32_t top_k = 0;
+  bool ignore_eos = true;
+
+  // Report.
+  std::string percentile_metrics = "ttft,tpot,itl,e2el";
+  std::string metric_percentiles = "90,95,99";
+  std::vector<std::string> goodput;
+  bool first_report = false;
+  bool skip_overhead = false;
+  std::string output = "text";  // text | json
+  std::string output_json;
+  bool save_result = false;
+  bool save_detailed = false;
+  std::string result_dir = ".";
+  std::string result_filename;
+  std::string label;
+  std::vector<std::string> metadata;  // KEY=VALUE
+  std::string color = "auto";
+  bool quiet = false;
+};
+
+void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options);
+
+// Returns the exit code: 0, or 1 when a check says that the figures are INVALID. Throws Error.
+int run_serve_bench(const ServeBenchOptions& options, const std::string& command_line);
+
+}  // namespace llmrun

@@ -1,0 +1,262 @@
+#include "tools/serve_bench/serve_bench.h"
+
+namespace llmrun {
+namespace {
+
+constexpr std::uint64_t kDefaultSeed = 2024;
+
+void add_target_options(CLI::App& command, ServeBenchOptions& options) {
+  const std::string group = "Target";
+  command
+      .add_option(
+          "--modes", options.modes,
+          "Where the own engine is met: inproc (in this process), http (the own server over "
+          "loopback), or both: inproc,http")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--base-url", options.base_url,
+          "Measure the OpenAI-compatible server at this URL (without /v1) instead of the own "
+          "engine; a key comes from OPENAI_API_KEY")
+      ->group(group);
+  command
+      .add_option("--endpoint", options.endpoint,
+                  "/v1/completions (prompts as token ids) or /v1/chat/completions (as text)")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--served-model-name", options.served_model_name,
+                  "Model in the requests (default: --model, else the first of /v1/models)")
+      ->group(group);
+  command
+      .add_option("--header", options.headers, "NAME=VALUE for each request; may be given again")
+      ->group(group);
+  command
+      .add_option("--extra-body", options.extra_body,
+                  "A JSON object, on top of each request's fields")
+      ->group(group);
+  command.add_flag("--insecure", options.insecure, "Do not verify the certificate of https")
+      ->group(group);
+  command
+      .add_option("--timeout", options.timeout_s, "Seconds without a byte until a request failed")
+      ->check(CLI::Range(0.01, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--ready-check-timeout-sec", options.ready_timeout_s,
+                  "Seconds to wait for the server to answer before the load (0: do not wait)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--vocab-size", options.vocab_size,
+                  "With --base-url: random ids are below this (0: the model's, else 32000)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group(group)
+      ->capture_default_str();
+}
+
+void add_load_options(CLI::App& command, ServeBenchOptions& options) {
+  const std::string group = "Load";
+  command
+      .add_option(
+          "--request-rate", options.request_rates,
+          "Requests per second (inf: all at the start); a list 1,2,4 runs one after another")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--burstiness", options.burstiness,
+          "Shape of the gamma-distributed gaps: 1 is Poisson, below 1 burstier, inf constant")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--ramp-up-strategy", options.arrivals.ramp_up_strategy,
+                  "linear or exponential: the rate goes from --ramp-up-start-rps to "
+                  "--ramp-up-end-rps over the requests")
+      ->check(CLI::IsMember({"linear", "exponential"}))
+      ->group(group);
+  command
+      .add_option("--ramp-up-start-rps", options.arrivals.ramp_up_start_rps, "Rate at the start")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(group);
+  command.add_option("--ramp-up-end-rps", options.arrivals.ramp_up_end_rps, "Rate at the end")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(group);
+  command
+      .add_option("--max-concurrency", options.max_concurrency,
+                  "Requests under way at once, at most; a list 1,8,64 runs one after another. With "
+                  "--request-rate inf a request arrives when there is room for it")
+      ->group(group);
+  command
+      .add_option("--duration", options.duration_s,
+                  "Seconds after which nothing more is sent (0: until --num-prompts are)")
+      ->check(CLI::Range(0.0, 1e7))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--trace-file", options.trace.path,
+          "Arrivals and lengths from JSON lines (timestamp, input_length, output_length and "
+          "hash_ids, as Mooncake's) or CSV with these columns, in place of a dataset")
+      ->group(group);
+  command
+      .add_option("--trace-time-unit", options.trace.time_unit,
+                  "s, ms, or auto: ms in JSON lines, s in CSV")
+      ->check(CLI::IsMember({"auto", "s", "ms"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--trace-time-scale", options.trace.time_scale, "2: half as fast as recorded")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--query-per-second", options.queries_per_second,
+          "Send at most so many requests a second, evenly (0: any); for rate-limited servers")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--batch-size", options.batch_size,
+                  "Send in groups of so many, each after the one before is answered (0: no groups)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--retry", options.num_retries,
+          "Send a request again, up to so often, after a lost connection, a timeout, status "
+          "408, 429 or 5xx; waits as Retry-After says, else 0.5 s, doubled each time")
+      ->check(CLI::Range(0, 1000))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--num-warmups", options.num_warmups,
+          "Requests before the clock starts (-1: as many as run at once; with --base-url 1)")
+      ->check(CLI::Range(-1, 1 << 24))
+      ->group(group)
+      ->capture_default_str();
+}
+
+void add_search_options(CLI::App& command, ServeBenchOptions& options) {
+  const std::string group = "Search";
+  command
+      .add_flag("--find-rate", options.find_rate,
+                "Find the highest request rate at which --goodput holds, instead of --request-rate")
+      ->group(group);
+  command
+      .add_option("--attainment", options.attainment,
+                  "Share of requests that must meet --goodput for it to hold; failed ones do not")
+      ->check(CLI::Range(0.01, 1.0))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--search-min-rate", options.search_min_rate, "First rate tried")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--search-max-rate", options.search_max_rate, "Last rate tried")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--search-tolerance", options.search_tolerance,
+                  "Ends when the rates that hold and do not hold differ by this share")
+      ->check(CLI::Range(1e-3, 1.0))
+      ->group(group)
+      ->capture_default_str();
+}
+
+void add_report_options(CLI::App& command, ServeBenchOptions& options) {
+  const std::string group = "Report";
+  command
+      .add_option("--percentile-metrics", options.percentile_metrics,
+                  "Of ttft, tpot, itl, e2el, client_queue_time, e2el_including_client_queue")
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--metric-percentiles", options.metric_percentiles, "A list, 0 to 100")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--goodput", options.goodput,
+                  "Limits in milliseconds that a good request meets: ttft:500 tpot:50 e2el:10000")
+      ->group(group);
+  command
+      .add_flag(
+          "--first-report", options.first_report,
+          "Also the report of vLLM's first benchmark_serving: total time, requests/s, average "
+          "latency, per token, per output token, output tokens/s")
+      ->group(group);
+  command
+      .add_flag("--skip-overhead", options.skip_overhead,
+                "Do not measure the client's own cost, which takes about a second")
+      ->group(group);
+  command.add_option("--output", options.output, "Of the report on standard output: text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
+      ->group(group);
+  command
+      .add_flag("--save-result", options.save_result,
+                "Write a JSON file for each run, named and keyed as vLLM's")
+      ->group(group);
+  command
+      .add_flag("--save-detailed", options.save_detailed,
+                "With --save-result: also each request's lengths, times, text and error")
+      ->group(group);
+  command.add_option("--result-dir", options.result_dir, "Folder of --save-result")
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--result-filename", options.result_filename, "Its file, for a single run")
+      ->group(group);
+  command.add_option("--label", options.label, "In results and their file names")->group(group);
+  command.add_option("--metadata", options.metadata, "KEY=VALUE pairs for results")->group(group);
+  command.add_option("--color", options.color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->group(group)
+      ->capture_default_str();
+  command.add_flag("-q,--quiet", options.quiet, "Only errors on standard error")->group(group);
+}
+
+}  // namespace
+
+ServeBenchOptions::ServeBenchOptions() {
+  workload.num_prompts = 100;
+  engine.config.seed = kDefaultSeed;
+  engine.enable_prefix_caching = "false";
+}
+
+void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options) {
+  add_target_options(command, options);
+  add_load_options(command, options);
+  add_search_options(command, options);
+  add_workload_options(command, options.workload);
+  add_engine_options(command, options.engine);
+  command.get_option("--seed")->description(
+      "Seed of the workload, of its arrivals, of sampling and of random weights");
+  command.get_option("--enable-prefix-caching")
+      ->description("Share the KV blocks of equal prompt prefixes (default: off)");
+  command.add_option("--temperature", options.temperature, "0 is greedy")
+      ->check(CLI::Range(0.0, 100.0))
+      ->group("Sampling")
+      ->capture_default_str();
+  command.add_option("--top-p", options.top_p, "As in generate")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling")
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "As in generate (0: all)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group("Sampling")
+      ->capture_default_str();
+  command
+      .add_flag("--ignore-eos,!--no-ignore-eos", options.ignore_eos,
+                "Every output has the length asked for (default); OpenAI's own servers do not know "
+                "the field: --no-ignore-eos")
+      ->group("Sampling");
+  add_report_options(command, options);
+}
+
+}  // namespace llmrun
