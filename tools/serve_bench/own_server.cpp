@@ -12,6 +12,8 @@ OwnServer::OwnServer(AsyncEngine& /*engine*/, const PromptProcessor& /*prompts*/
   throw Error(ErrorKind::kUsage, "--modes http: this build has no server");
 }
 OwnServer::~OwnServer() = default;
-HttpUrl OwnServer::url() const { return {}; }
+HttpUrl OwnServer::url() const {
+  return {};
+}
 
 }  // namespace llmrun

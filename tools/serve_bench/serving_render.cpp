@@ -46,8 +46,8 @@ std::string first_report(const ServingMetrics& metrics) {
       "\nTotal time: {:.2f} s\n"
       "Throughput: {:.2f} requests/s\n"
       "Average latency: {:.2f} s\n"
-      "Average latency per token: {:.2f} s\n"
-      "Average latency per output token: {:.2f} s\n"
+      "Average latency per token: {:.4f} s\n"
+      "Average latency per output token: {:.4f} s\n"
       "Output tokens/s: {:.2f}\n",
       metrics.duration_s, metrics.requests_per_s, metrics.average_latency_s,
       metrics.average_latency_per_token_s, metrics.average_latency_per_output_token_s,
