@@ -86,7 +86,7 @@ TEST_CASE("Arrivals: ramps have the rate of their place") {
 }
 
 TraceWorkload read_text(const std::string& text, TraceOptions options = {}) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   options.path = (folder.path() / "trace").string();
   std::ofstream(options.path) << text;
   return read_trace(options, 7, {.tokenizer = nullptr, .vocab_size = 100, .max_model_len = 2000});
@@ -113,8 +113,9 @@ TEST_CASE("Traces: JSON lines in milliseconds, sorted; equal hash ids are equal 
 }
 
 TEST_CASE("Traces: CSV in seconds, scaled; errors name the line") {
-  const TraceWorkload trace = read_text(
-      "output_length,timestamp,other,input_length\r\n3,1.5,x,7\r\n4,2,y,8\r\n", {.time_scale = 2});
+  const TraceWorkload trace =
+      read_text("output_length,timestamp,other,input_length\r\n3,1.5,x,7\r\n4,2,y,8\r\n",
+                {.path = "", .time_scale = 2});
   CHECK(trace.arrivals_s == std::vector<double>{0, 1});
   CHECK(trace.workload.requests[1].prompt_token_ids.size() == 8);
   for (const char* bad : {"", "a,b\n1,2\n", "timestamp,input_length,output_length\n1,0,2\n",
