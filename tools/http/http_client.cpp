@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <limits>
 #include <optional>
 
 #include <boost/asio/connect.hpp>
@@ -173,7 +174,7 @@ class HttpClient::Pool::StreamConnection
   void read_head() {
     parser_.emplace();
     parser_->header_limit(kMaxHeadBytes);
-    parser_->body_limit(boost::none);
+    parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
     await();
     http::async_read_header(
         stream_, buffer_, *parser_,

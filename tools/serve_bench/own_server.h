@@ -16,7 +16,7 @@ class OwnServer {
   OwnServer(AsyncEngine& engine, const PromptProcessor& prompts,
             const EngineDescription& description, std::int64_t vocab_size,
             const std::string& model_name);
-  ~OwnServer();
+  ~OwnServer();  // stops the engine too
 
   HttpUrl url() const;
 

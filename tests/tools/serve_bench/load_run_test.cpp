@@ -99,8 +99,8 @@ TEST_CASE("Load: failures are told apart") {
 
 TEST_CASE("Load: no server is a failure of each request") {
   Load load(null_completion, 2);
-  HttpTargetOptions options{
-      .base_url = {.scheme = "http", .host = "127.0.0.1", .port = "1", .path = ""}};
+  HttpTargetOptions options;
+  options.base_url = parse_http_url("http://127.0.0.1:1", "--base-url");
   HttpTarget target(load.context, options);
   const auto measurement = run_load(load.context, target, load.requests, load.options, nullptr);
   CHECK(measurement.records[1].outcome.failure == "connect");
