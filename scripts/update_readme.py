@@ -305,7 +305,20 @@ def evaluation():
     return "\n\n".join(parts)
 
 
-BLOCKS = {"eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+def serving():
+    """The tables that scripts/bench_serving.py wrote into results/serving-*."""
+    parts = []
+    for folder in sorted((ROOT / "results").glob("serving-*")):
+        card = read_json(f"results/{folder.name}/environment.json")["gpu"].split("\n")[1].split(",")[0]
+        tables = (folder / "README.md").read_text(encoding="utf-8").split("\n## ")[1:]
+        for table in tables:
+            title, rest = table.split("\n", 1)
+            rows = [line for line in rest.split("\n") if line.startswith("|")]
+            parts.append(f"{title}; {card} (`results/{folder.name}/`):\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+BLOCKS = {"serving": serving, "eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
 
 
 def check(after, before):
