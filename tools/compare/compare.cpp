@@ -1,26 +1,11 @@
 #include "tools/compare/compare.h"
 
 #include <algorithm>
-#include <iostream>
 #include <optional>
 
 #include "tools/compare/compare_render.h"
-#include "tools/report/report_file.h"
 
 namespace llmrun {
-namespace {
-
-std::string render(const std::vector<RunComparison>& results, const CompareOptions& options) {
-  const double fail_below = options.fail_below;
-  if (options.output == "md") return render_comparison_markdown(results, fail_below);
-  if (options.output == "json") return render_comparison_json(results, fail_below, false);
-  if (options.output == "jsonl") return render_comparison_json(results, fail_below, true);
-  if (options.output == "csv") return csv_table(comparison_records(results));
-  if (options.output == "sql") return sql_table(comparison_records(results));
-  return render_comparison_text(results, fail_below);
-}
-
-}  // namespace
 
 void add_compare_command(CLI::App& command, CompareOptions& options) {
   command
@@ -41,12 +26,7 @@ void add_compare_command(CLI::App& command, CompareOptions& options) {
                   "Exit code 1 when the whole 95 % interval of a ratio is below this (0.97: slower "
                   "by more than 3 %, and not by chance)")
       ->check(CLI::Range(0.0, 1.0));
-  command
-      .add_option("--output", options.output,
-                  "Of the report on standard output: text, md, json, jsonl, csv or sql")
-      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv", "sql"}))
-      ->group("Report")
-      ->capture_default_str();
+  add_report_options(command, options.report);
 }
 
 int compare_exit_code(const std::vector<RunComparison>& results, bool has_fail_below) {
@@ -65,6 +45,7 @@ int compare_exit_code(const std::vector<RunComparison>& results, bool has_fail_b
 }
 
 int run_compare(const CompareOptions& options) {
+  require_writable(options.report);
   const std::vector<BenchmarkRun> base = read_benchmark_file(options.base);
   const bool has_fail_below = options.fail_below > 0;
   const CompareRules rules{
@@ -78,7 +59,13 @@ int run_compare(const CompareOptions& options) {
       results.push_back(std::move(one));
     }
   }
-  std::cout << render(results, options) << std::flush;
+  const double fail_below = options.fail_below;
+  write_report(options.report,
+               {.text = [&] { return render_comparison_text(results, fail_below); },
+                .markdown = [&] { return render_comparison_markdown(results, fail_below); },
+                .json = [&] { return render_comparison_json(results, fail_below); },
+                .json_lines = [&] { return render_comparison_jsonl(results); },
+                .records = [&] { return comparison_records(results); }});
   return compare_exit_code(results, has_fail_below);
 }
 

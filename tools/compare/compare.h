@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/compare/comparison.h"
+#include "tools/report/report_options.h"
 
 namespace llmrun {
 
@@ -18,9 +19,7 @@ struct CompareOptions {
   bool ignores_device = false;
   double fail_below = 0;  // 0: never
 
-  std::string output = "text";  // text | md | json | jsonl | csv | sql
-  std::string html;             // file; empty: none
-  std::string plot;             // file; empty: none
+  ReportOptions report;
 };
 
 void add_compare_command(CLI::App& command, CompareOptions& options);

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "engine/core/json.h"
 
@@ -142,13 +141,8 @@ std::string render_comparison_markdown(const std::vector<RunComparison>& results
   return text;
 }
 
-std::string render_comparison_json(const std::vector<RunComparison>& results, double fail_below,
-                                   bool is_lines) {
-  if (is_lines) {
-    std::string text;
-    for (const RunComparison& one : results) text += dump_json(to_json(one)) + "\n";
-    return text;
-  }
+nlohmann::ordered_json render_comparison_json(const std::vector<RunComparison>& results,
+                                              double fail_below) {
   Json json = {{"schema_version", 1},
                {"command", "compare"},
                {"summary", comparison_summary(results)},
@@ -156,7 +150,13 @@ std::string render_comparison_json(const std::vector<RunComparison>& results, do
                {"notes", comparison_notes(results, fail_below)},
                {"comparisons", Json::array()}};
   for (const RunComparison& one : results) json["comparisons"].push_back(to_json(one));
-  return dump_json(json, 2) + "\n";
+  return json;
+}
+
+std::string render_comparison_jsonl(const std::vector<RunComparison>& results) {
+  std::string text;
+  for (const RunComparison& one : results) text += dump_json(to_json(one)) + "\n";
+  return text;
 }
 
 ReportTable comparison_records(const std::vector<RunComparison>& results) {

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "tools/compare/comparison.h"
 #include "tools/report/report_table.h"
 
@@ -20,8 +22,10 @@ std::string render_comparison_text(const std::vector<RunComparison>& results, do
 // For a pull request's comment.
 std::string render_comparison_markdown(const std::vector<RunComparison>& results,
                                        double fail_below);
-std::string render_comparison_json(const std::vector<RunComparison>& results, double fail_below,
-                                   bool is_lines);
+nlohmann::ordered_json render_comparison_json(const std::vector<RunComparison>& results,
+                                              double fail_below);
+// A line for each comparison.
+std::string render_comparison_jsonl(const std::vector<RunComparison>& results);
 // A column for each figure; the cells of numbers hold all digits.
 ReportTable comparison_records(const std::vector<RunComparison>& results);
 

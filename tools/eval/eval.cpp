@@ -1,11 +1,7 @@
 #include "tools/eval/eval.h"
 
-#include <iostream>
-
-#include "engine/core/json.h"
 #include "tools/eval/eval_command.h"
 #include "tools/eval/eval_render.h"
-#include "tools/report/report_file.h"
 #include "tools/signals.h"
 
 namespace llmrun {
@@ -90,29 +86,13 @@ void remove_options(CLI::App& command) {
   }
 }
 
-void add_report_options(CLI::App& command, EvalOptions& options) {
+void add_console_options(CLI::App& command, EvalOptions& options) {
   const std::string group = "Report";
-  command
-      .add_option("--output", options.output,
-                  "Of the report on standard output: text, md, json, jsonl or csv")
-      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv"}))
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
-      ->group(group);
   command.add_option("--color", options.color, "auto, always or never")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->group(group)
       ->capture_default_str();
   command.add_flag("-q,--quiet", options.quiet, "Only errors on standard error")->group(group);
-}
-
-std::string render(const EvalReport& report, const std::string& format) {
-  if (format == "md") return render_markdown(report);
-  if (format == "json") return dump_json(render_json(report), 2) + "\n";
-  if (format == "jsonl") return render_jsonl(report);
-  if (format == "csv") return render_csv(report);
-  return render_text(report);
 }
 
 }  // namespace
@@ -146,20 +126,22 @@ void add_eval_command(CLI::App& command, EvalOptions& options) {
       ->description("Output tokens per sample at most (default: 512)");
   command.get_option("--stop")->description(
       "Text that ends a sample, instead of the prompt's own; may be given again");
-  add_report_options(command, options);
+  add_report_options(command, options.report);
+  add_console_options(command, options);
 }
 
 int run_eval(const EvalOptions& options, const std::string& command_line) {
-  if (!options.output_json.empty()) require_writable(options.output_json);
+  require_writable(options.report);
   EvalCommand command(options, command_line);
   if (!command.run()) {
     return command.first_signal() != 0 ? exit_code_of_signal(command.first_signal()) : 1;
   }
   const EvalReport& report = command.report();
-  std::cout << render(report, options.output) << std::flush;
-  if (!options.output_json.empty()) {
-    write_text_file(options.output_json, dump_json(render_json(report), 4) + "\n");
-  }
+  write_report(options.report, {.text = [&] { return render_text(report); },
+                                .markdown = [&] { return render_markdown(report); },
+                                .json = [&] { return render_json(report); },
+                                .json_lines = [&] { return render_jsonl(report); },
+                                .records = [&] { return eval_records(report); }});
   return report.num_failed() > 0 ? 1 : 0;
 }
 

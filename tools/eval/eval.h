@@ -9,6 +9,7 @@
 
 #include "tools/engine_options.h"
 #include "tools/output/long_run_options.h"
+#include "tools/report/report_options.h"
 
 namespace llmrun {
 
@@ -36,8 +37,7 @@ struct EvalOptions {
   std::string samples;  // file of records; empty: none
   LongRunOptions long_run;
 
-  std::string output = "text";  // of the report: text | md | json | jsonl | csv
-  std::string output_json;      // file; empty: none
+  ReportOptions report;
   std::string color = "auto";
   bool quiet = false;
 };

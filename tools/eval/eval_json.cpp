@@ -153,22 +153,36 @@ std::string render_jsonl(const EvalReport& report) {
   return text;
 }
 
-std::string render_csv(const EvalReport& report) {
-  std::vector<std::string> header = {
-      "schema_version", "case",          "model",     "device",          "questions", "samples",
-      "failed",         "output_tokens", "elapsed_s", "questions_per_s", "speed_up",  "baseline"};
+ReportTable eval_records(const EvalReport& report) {
+  ReportTable table{.title = "llmrun_eval",
+                    .header = {"schema_version", "date",      "git_commit",      "task",
+                               "dataset_sha256", "case",      "model",           "dtype",
+                               "device",         "processor", "prompt",          "num_fewshot",
+                               "repetitions",    "questions", "samples",         "failed",
+                               "output_tokens",  "elapsed_s", "questions_per_s", "speed_up",
+                               "baseline"},
+                    .rows = {}};
+  std::vector<std::string>& header = table.header;
   for (const ExtractionRule rule : kExtractionRules) {
     header.emplace_back(to_string(rule));
     header.push_back(fmt::format("{}_stderr", to_string(rule)));
   }
   header.emplace_back("majority");
   header.emplace_back("majority_stderr");
-  std::string text = csv_line(header);
   for (const EvalCaseReport& one : report.cases) {
     std::vector<std::string> row = {fmt::format("{}", kEvalSchemaVersion),
+                                    report.date,
+                                    kGitCommit,
+                                    report.task,
+                                    report.file_sha256,
                                     one.name,
                                     report.model,
+                                    report.dtype,
                                     report.device,
+                                    report.processor,
+                                    report.prompt,
+                                    fmt::format("{}", report.num_fewshot),
+                                    fmt::format("{}", report.repetitions),
                                     fmt::format("{}", one.num_questions),
                                     fmt::format("{}", one.num_samples),
                                     fmt::format("{}", one.num_failed),
@@ -183,9 +197,9 @@ std::string render_csv(const EvalReport& report) {
     }
     row.push_back(one.majority ? fmt::format("{}", one.majority->mean) : "");
     row.push_back(one.majority ? fmt::format("{}", one.majority->standard_error) : "");
-    text += csv_line(row);
+    table.rows.push_back(std::move(row));
   }
-  return text;
+  return table;
 }
 
 }  // namespace llmrun

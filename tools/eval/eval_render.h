@@ -21,7 +21,7 @@ nlohmann::ordered_json render_json(const EvalReport& report);
 // A line of JSON for each case, with what the cases share in each.
 std::string render_jsonl(const EvalReport& report);
 // A row for each case.
-std::string render_csv(const EvalReport& report);
+ReportTable eval_records(const EvalReport& report);
 
 // "1:05.3": minutes, seconds and tenths.
 std::string minutes_text(double seconds);

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -539,18 +538,17 @@ class ServeBenchCommand {
 }  // namespace
 
 int run_serve_bench(const ServeBenchOptions& options, const std::string& command_line) {
-  if (!options.output_json.empty()) require_writable(options.output_json);
+  require_writable(options.report);
   if (options.save_result && !std::filesystem::is_directory(options.result_dir)) {
     throw Error(ErrorKind::kUsage, "--result-dir " + options.result_dir + ": not a folder");
   }
   ServeBenchCommand command(options, command_line);
   const ServingReport& report = command.run();
-  std::cout << (options.output == "json" ? dump_json(render_serving_json(report), 2) + "\n"
-                                         : render_serving_text(report))
-            << std::flush;
-  if (!options.output_json.empty()) {
-    write_text_file(options.output_json, dump_json(render_serving_json(report), 4) + "\n");
-  }
+  write_report(options.report, {.text = [&] { return render_serving_text(report); },
+                                .markdown = [&] { return render_serving_markdown(report); },
+                                .json = [&] { return render_serving_json(report); },
+                                .json_lines = [&] { return render_serving_jsonl(report); },
+                                .records = [&] { return serving_records(report); }});
   return report.is_valid() ? 0 : 1;
 }
 

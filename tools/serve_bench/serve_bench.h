@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/engine_options.h"
+#include "tools/report/report_options.h"
 #include "tools/serve_bench/arrival_schedule.h"
 #include "tools/workload/workload.h"
 
@@ -62,8 +63,7 @@ struct ServeBenchOptions {
   std::vector<std::string> goodput;
   bool first_report = false;
   bool skip_overhead = false;
-  std::string output = "text";  // text | json
-  std::string output_json;
+  ReportOptions report;
   bool save_result = false;
   bool save_detailed = false;
   std::string result_dir = ".";

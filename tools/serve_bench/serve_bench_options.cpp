@@ -169,7 +169,7 @@ void add_search_options(CLI::App& command, ServeBenchOptions& options) {
       ->capture_default_str();
 }
 
-void add_report_options(CLI::App& command, ServeBenchOptions& options) {
+void add_result_options(CLI::App& command, ServeBenchOptions& options) {
   const std::string group = "Report";
   command
       .add_option("--percentile-metrics", options.percentile_metrics,
@@ -193,12 +193,7 @@ void add_report_options(CLI::App& command, ServeBenchOptions& options) {
       .add_flag("--skip-overhead", options.skip_overhead,
                 "Do not measure the client's own cost, which takes about a second")
       ->group(group);
-  command.add_option("--output", options.output, "Of the report on standard output: text or json")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
-      ->group(group);
+  add_report_options(command, options.report);
   command
       .add_flag("--save-result", options.save_result,
                 "Write a JSON file for each run, named and keyed as vLLM's")
@@ -256,7 +251,7 @@ void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options) {
                 "Every output has the length asked for (default); OpenAI's own servers do not know "
                 "the field: --no-ignore-eos")
       ->group("Sampling");
-  add_report_options(command, options);
+  add_result_options(command, options);
 }
 
 }  // namespace llmrun

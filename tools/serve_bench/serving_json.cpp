@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/json.h"
 #include "engine/core/version.h"
 #include "tools/serve_bench/serving_report.h"
 
@@ -189,6 +190,89 @@ nlohmann::ordered_json render_serving_json(const ServingReport& report) {
   json["endpoint"] = report.endpoint;
   add_shared(report, json);
   return json;
+}
+
+std::string render_serving_jsonl(const ServingReport& report) {
+  std::string text;
+  for (const ServingPoint& point : report.points) {
+    Json json = serving_point_json(report, point);
+    json["endpoint"] = report.endpoint;
+    add_shared(report, json);
+    text += dump_json(json) + "\n";
+  }
+  return text;
+}
+
+ReportTable serving_records(const ServingReport& report) {
+  ReportTable table{.title = "llmrun_serve_bench",
+                    .header = {"schema_version",
+                               "date",
+                               "git_commit",
+                               "mode",
+                               "model",
+                               "device",
+                               "processor",
+                               "endpoint",
+                               "dataset",
+                               "requests_sha256",
+                               "valid",
+                               "request_rate",
+                               "max_concurrency",
+                               "duration_s",
+                               "completed",
+                               "failed",
+                               "input_tokens",
+                               "output_tokens",
+                               "requests_per_s",
+                               "goodput_per_s",
+                               "output_tokens_per_s",
+                               "total_tokens_per_s",
+                               "achieved_rate",
+                               "mean_concurrency"},
+                    .rows = {}};
+  const auto number = [](double value) { return fmt::format("{}", value); };
+  for (const ServingPoint& point : report.points) {
+    const ServingMetrics& metrics = point.metrics;
+    std::vector<std::string> row = {
+        std::to_string(kServingSchemaVersion),
+        report.date,
+        kGitCommit,
+        point.mode,
+        report.model,
+        report.device,
+        report.processor,
+        report.endpoint,
+        report.workload_description,
+        report.workload_sha256,
+        report.is_valid() ? "true" : "false",
+        std::isnan(point.request_rate) ? "trace" : number(point.request_rate),
+        point.max_concurrency == 0 ? "" : std::to_string(point.max_concurrency),
+        number(metrics.duration_s),
+        std::to_string(metrics.num_completed),
+        std::to_string(metrics.num_failed),
+        std::to_string(metrics.num_input_tokens),
+        std::to_string(metrics.num_output_tokens),
+        number(metrics.requests_per_s),
+        report.has_goodput ? number(metrics.goodput_per_s) : "",
+        number(metrics.output_tokens_per_s),
+        number(metrics.total_tokens_per_s),
+        number(metrics.sent_rate),
+        number(metrics.mean_concurrency)};
+    const bool is_first = table.rows.empty();
+    for (const LatencyFigure& figure : metrics.latencies) {
+      const auto add = [&](const std::string& name, double value) {
+        if (is_first) table.header.push_back(name + "_" + figure.name + "_ms");
+        row.push_back(figure.count == 0 ? "" : number(value));
+      };
+      add("mean", figure.mean_ms);
+      add("median", figure.median_ms);
+      for (const PercentileEstimate& one : figure.percentiles) {
+        add(percentile_key(one.percentile), one.value);
+      }
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
 }
 
 void add_details(const LoadMeasurement& measurement, const std::vector<BenchRequest>& requests,

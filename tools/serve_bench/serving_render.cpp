@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "tools/report/report_table.h"
 #include "tools/serve_bench/serving_report.h"
 
 namespace llmrun {
@@ -124,7 +123,7 @@ std::string overhead_line(const Overhead& overhead) {
 
 ReportTable points_table(const ServingReport& report) {
   ReportTable table{
-      .title = "Runs",
+      .title = "Runs (latencies in ms)",
       .header = {"mode", "req/s asked", "at once", "completed", "failed", "req/s", "output tok/s",
                  "TTFT median", "TTFT P99", "TPOT median", "ITL P99", "E2EL median"},
       .rows = {}};
@@ -172,8 +171,8 @@ ReportTable points_table(const ServingReport& report) {
 }
 
 // The first two runs that differ only in their mode, figure by figure.
-std::string difference_tables(const ServingReport& report) {
-  std::string text;
+std::vector<ReportTable> difference_tables(const ServingReport& report) {
+  std::vector<ReportTable> tables;
   for (std::size_t i = 0; i < report.points.size(); ++i) {
     for (std::size_t k = i + 1; k < report.points.size(); ++k) {
       const ServingPoint& a = report.points[i];
@@ -205,10 +204,10 @@ std::string difference_tables(const ServingReport& report) {
               first.percentiles[p].value, second.percentiles[p].value);
         }
       }
-      text += text_table(table);
+      tables.push_back(std::move(table));
     }
   }
-  return text;
+  return tables;
 }
 
 std::string search_lines(const ServingReport& report) {
@@ -292,7 +291,7 @@ std::string render_serving_text(const ServingReport& report) {
     text += text_table(interval_table(report, point));
   }
   if (report.points.size() > 1) text += text_table(points_table(report));
-  text += difference_tables(report);
+  for (const ReportTable& table : difference_tables(report)) text += text_table(table);
   text += search_lines(report);
   text += overhead_line(report.overhead);
   text += "\nDefinitions:";
@@ -304,6 +303,27 @@ std::string render_serving_text(const ServingReport& report) {
   }
   text.back() = '\n';
   return text + check_lines(report);
+}
+
+std::string render_serving_markdown(const ServingReport& report) {
+  std::string text = fmt::format("# llmrun serve-bench\n\n`{}`\n\n", report.command_line);
+  if (!report.is_valid()) {
+    text += "**INVALID: these figures must not be used; see the checks**\n\n";
+  }
+  text += fmt::format("- {}\n- model: {}, {}\n- processor: {}\n- workload: {}\n", report.date,
+                      report.model, report.device.empty() ? report.endpoint : report.device,
+                      report.processor, report.workload_description);
+  text += markdown_table(points_table(report));
+  for (const ServingPoint& point : report.points) {
+    ReportTable table = interval_table(report, point);
+    table.title = point.name() + ": " + table.title;
+    text += markdown_table(table);
+  }
+  for (const ReportTable& table : difference_tables(report)) text += markdown_table(table);
+  text += "\n## Notes\n\n```\n" +
+          (search_lines(report) + overhead_line(report.overhead) + check_lines(report)).substr(1) +
+          "```\n";
+  return text;
 }
 
 }  // namespace llmrun

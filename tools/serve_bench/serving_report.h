@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/report/report_table.h"
 #include "tools/serve_bench/overhead.h"
 #include "tools/serve_bench/serving_metrics.h"
 #include "tools/throughput/throughput_report.h"
@@ -69,10 +70,15 @@ struct ServingReport {
 std::string serving_block(const ServingReport& report, const ServingPoint& point);
 // Everything, for people.
 std::string render_serving_text(const ServingReport& report);
+std::string render_serving_markdown(const ServingReport& report);
 // vLLM's keys of one run, and ours behind them.
 nlohmann::ordered_json serving_point_json(const ServingReport& report, const ServingPoint& point);
 // One run: the object of serving_point_json; several: what they share, with "results".
 nlohmann::ordered_json render_serving_json(const ServingReport& report);
+// A line of JSON for each run, with what the runs share in each.
+std::string render_serving_jsonl(const ServingReport& report);
+// A row for each run.
+ReportTable serving_records(const ServingReport& report);
 // The arrays of vLLM's --save-detailed: input_lens, output_lens, ttfts, itls, ...
 void add_details(const LoadMeasurement& measurement, const std::vector<BenchRequest>& requests,
                  nlohmann::ordered_json& json);

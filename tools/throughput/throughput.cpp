@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
-#include <iostream>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -15,7 +14,6 @@
 
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
-#include "engine/core/json.h"
 #include "engine/engine_factory.h"
 #include "tools/load_progress.h"
 #include "tools/progress.h"
@@ -217,14 +215,6 @@ class ThroughputCommand {
   ThroughputTrace trace_;
 };
 
-std::string render(const ThroughputReport& report, const std::string& format) {
-  if (format == "md") return render_markdown(report);
-  if (format == "json") return dump_json(render_json(report), 2) + "\n";
-  if (format == "jsonl") return render_jsonl(report);
-  if (format == "csv") return render_csv(report);
-  return render_text(report);
-}
-
 }  // namespace
 
 ThroughputOptions::ThroughputOptions() {
@@ -290,14 +280,7 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
       .add_flag("--disable-detokenize", options.disable_detokenize,
                 "Do not turn output tokens into text")
       ->group("Sampling");
-  command
-      .add_option("--output", options.output,
-                  "Of the report on standard output: text, md, json, jsonl or csv")
-      ->check(CLI::IsMember({"text", "md", "json", "jsonl", "csv"}))
-      ->group("Report")
-      ->capture_default_str();
-  command.add_option("--output-json", options.output_json, "Also write the report as JSON")
-      ->group("Report");
+  add_report_options(command, options.report);
   command
       .add_option("--trace", options.trace,
                   "Write each step of the last repeats as JSON lines, and beside it "
@@ -311,14 +294,15 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
 }
 
 int run_throughput(const ThroughputOptions& options, const std::string& command_line) {
-  if (!options.output_json.empty()) require_writable(options.output_json);
+  require_writable(options.report);
   if (!options.trace.empty()) require_writable(options.trace);
   ThroughputCommand command(options, command_line);
   const ThroughputReport& report = command.run();
-  std::cout << render(report, options.output) << std::flush;
-  if (!options.output_json.empty()) {
-    write_text_file(options.output_json, dump_json(render_json(report), 4) + "\n");
-  }
+  write_report(options.report, {.text = [&] { return render_text(report); },
+                                .markdown = [&] { return render_markdown(report); },
+                                .json = [&] { return render_json(report); },
+                                .json_lines = [&] { return render_jsonl(report); },
+                                .records = [&] { return throughput_records(report); }});
   if (!options.trace.empty()) command.trace().write(options.trace);
   return report.is_valid() ? 0 : 1;
 }

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/engine_options.h"
+#include "tools/report/report_options.h"
 #include "tools/workload/workload.h"
 
 namespace llmrun {
@@ -28,9 +29,8 @@ struct ThroughputOptions {
   double price_per_hour = 0;
   double debug_slowdown = 0;  // 0.1: steps take 10 % longer
 
-  std::string output = "text";  // text | md | json | jsonl | csv
-  std::string output_json;      // file; empty: none
-  std::string trace;            // file; empty: none
+  ReportOptions report;
+  std::string trace;  // file; empty: none
   std::string color = "auto";
   bool quiet = false;
 };

@@ -194,17 +194,15 @@ std::string render_jsonl(const ThroughputReport& report) {
   return text;
 }
 
-std::string render_csv(const ThroughputReport& report) {
-  if (report.cases.empty()) return "";
-  std::vector<std::string> header = {"schema_version",
-                                     "case",
-                                     "model",
-                                     "device",
-                                     "valid",
-                                     "num_requests",
-                                     "num_prompt_tokens",
-                                     "num_output_tokens",
-                                     "output_digest"};
+ReportTable throughput_records(const ThroughputReport& report) {
+  ReportTable table{
+      .title = "llmrun_throughput",
+      .header = {"schema_version", "date", "git_commit", "case", "model", "dtype", "device",
+                 "processor", "dataset", "requests_sha256", "repeats", "valid", "num_requests",
+                 "num_prompt_tokens", "num_output_tokens", "output_digest"},
+      .rows = {}};
+  if (report.cases.empty()) return table;
+  std::vector<std::string>& header = table.header;
   for (const Metric& metric : report.cases.front().metrics) header.push_back(metric.name);
   header.emplace_back("requests_per_s_std");
   for (const LatencyMetric& latency : report.cases.front().latencies) {
@@ -212,12 +210,18 @@ std::string render_csv(const ThroughputReport& report) {
       header.push_back(fmt::format("{}_{}", latency.name, figure));
     }
   }
-  std::string text = csv_line(header);
   for (const CaseReport& one : report.cases) {
     std::vector<std::string> row = {fmt::format("{}", kThroughputSchemaVersion),
+                                    report.date,
+                                    kGitCommit,
                                     one.name,
                                     report.model,
+                                    to_string(one.engine.dtype),
                                     report.device,
+                                    report.processor,
+                                    report.workload.description,
+                                    report.workload_sha256,
+                                    fmt::format("{}", report.num_repeats),
                                     report.is_valid() ? "true" : "false",
                                     fmt::format("{}", one.num_requests),
                                     fmt::format("{}", one.num_prompt_tokens),
@@ -233,9 +237,9 @@ std::string render_csv(const ThroughputReport& report) {
         row.push_back(fmt::format("{}", figure));
       }
     }
-    text += csv_line(row);
+    table.rows.push_back(std::move(row));
   }
-  return text;
+  return table;
 }
 
 }  // namespace llmrun

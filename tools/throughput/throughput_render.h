@@ -24,6 +24,6 @@ nlohmann::ordered_json render_json(const ThroughputReport& report);
 // A line of JSON for each case, with what the cases share in each.
 std::string render_jsonl(const ThroughputReport& report);
 // A row for each case, a column for each figure (means over the repeats); empty: not measured.
-std::string render_csv(const ThroughputReport& report);
+ReportTable throughput_records(const ThroughputReport& report);
 
 }  // namespace llmrun

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
+#include "engine/core/json.h"
 #include "tests/support/temporary_folder.h"
 #include "tools/compare/compare_render.h"
 
@@ -207,7 +208,7 @@ TEST_CASE("forms") {
       compare_texts(report("[10, 10.1, 9.9, 10]"), report("[8, 8.1, 7.9, 8]"))};
   CHECK(contains(render_comparison_text(results, 0), "1 slower\n"));
   CHECK(contains(render_comparison_markdown(results, 0.97), "| paged |"));
-  CHECK(contains(render_comparison_json(results, 0, false), "\"verdict\": \"slower\""));
+  CHECK(contains(dump_json(render_comparison_json(results, 0)), "\"verdict\":\"slower\""));
   CHECK(contains(sql_table(comparison_records(results)),
                  "CREATE TABLE IF NOT EXISTS \"llmrun_compare\" (\"base_file\""));
 }
