@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "engine/core/error.h"
+#include <fmt/format.h>
 
 namespace llmrun {
 namespace {
@@ -95,6 +95,7 @@ void AsyncEngine::stop() {
 void AsyncEngine::run() {
   try {
     while (handle_messages()) {
+      abort_expired();
       if (engine_.has_unfinished()) engine_.step();
       publish_status();
       deliver();
@@ -128,10 +129,15 @@ bool AsyncEngine::handle_messages() {
 void AsyncEngine::handle(Message& message) {
   if (auto* submission = std::get_if<Submission>(&message)) {
     const std::int64_t num_sequences = submission->request.params.num_sequences();
+    if (options_.max_request_seconds > 0) {
+      deadlines_.push_back(
+          {submission->id, submission->request.arrived_s + options_.max_request_seconds});
+    }
     const RequestId engine_id = engine_.add_request(std::move(submission->request));
     engine_ids_.emplace(submission->id, engine_id);
-    entries_.emplace(engine_id,
-                     Entry{submission->id, num_sequences, std::move(submission->callbacks)});
+    entries_.emplace(engine_id, Entry{.id = submission->id,
+                                      .num_sequences = num_sequences,
+                                      .callbacks = std::move(submission->callbacks)});
   } else if (const auto* abort = std::get_if<Abort>(&message)) {
     const auto found = engine_ids_.find(abort->id);
     if (found != engine_ids_.end()) engine_.abort(found->second);
@@ -140,15 +146,28 @@ void AsyncEngine::handle(Message& message) {
   }
 }
 
+// All have the same time, so that they are over in the order of their arrival.
+void AsyncEngine::abort_expired() {
+  const double now_s = engine_.now();
+  while (!deadlines_.empty() && deadlines_.front().at_s <= now_s) {
+    const auto found = engine_ids_.find(deadlines_.front().id);
+    deadlines_.pop_front();
+    if (found == engine_ids_.end()) continue;  // it is finished
+    entries_.at(found->second).is_expired = true;
+    engine_.abort(found->second);
+  }
+}
+
 void AsyncEngine::deliver() {
   for (TokenDelta& delta : engine_.take_deltas()) {
-    const Entry& entry = entries_.at(delta.request_id);
-    delta.request_id = entry.id;
-    entry.callbacks.on_token(std::move(delta));
+    const auto found = entries_.find(delta.request_id);
+    if (found == entries_.end()) continue;  // a token too late hurts nobody else's request
+    delta.request_id = found->second.id;
+    found->second.callbacks.on_token(std::move(delta));
   }
   for (RequestOutput& output : engine_.take_outputs()) {
     const auto found = entries_.find(output.id);
-    LLMRUN_CHECK(found != entries_.end());
+    if (found == entries_.end()) continue;
     Entry entry = std::move(found->second);
     entries_.erase(found);
     engine_ids_.erase(entry.id);
@@ -158,6 +177,10 @@ void AsyncEngine::deliver() {
 
 void AsyncEngine::finish(Entry entry, RequestOutput output) {
   output.id = entry.id;
+  if (entry.is_expired && output.error.empty()) {
+    output.error = {"timeout", fmt::format("the request was not finished within its {} seconds",
+                                           options_.max_request_seconds)};
+  }
   num_unfinished_sequences_.fetch_sub(entry.num_sequences, std::memory_order_relaxed);
   num_unfinished_requests_.fetch_sub(1, std::memory_order_relaxed);
   if (entry.callbacks.on_finished) entry.callbacks.on_finished(std::move(output));
@@ -188,8 +211,9 @@ void AsyncEngine::fail_unfinished() {
   entries_.clear();
   for (Message& message : messages) {
     if (auto* submission = std::get_if<Submission>(&message)) {
-      entries.push_back({submission->id, submission->request.params.num_sequences(),
-                         std::move(submission->callbacks)});
+      entries.push_back({.id = submission->id,
+                         .num_sequences = submission->request.params.num_sequences(),
+                         .callbacks = std::move(submission->callbacks)});
     }
   }
   for (Entry& entry : entries) {

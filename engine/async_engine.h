@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -27,6 +28,9 @@ class AsyncEngine {
   struct Options {
     // Samples of unfinished requests, those that wait included; 0: any number.
     std::int64_t max_unfinished_sequences = 0;
+    // From submit() to the end, waiting included; what takes longer is aborted with the error
+    // "timeout". 0: any time.
+    double max_request_seconds = 0;
   };
 
   // Both are called on the engine's thread between steps: they must be quick and must not throw.
@@ -86,6 +90,12 @@ class AsyncEngine {
     RequestId id = 0;  // the caller's
     std::int64_t num_sequences = 0;
     Callbacks callbacks;
+    bool is_expired = false;  // aborted since it took too long
+  };
+  // When a request's time is over.
+  struct Deadline {
+    RequestId id = 0;  // the caller's
+    double at_s = 0;   // on the engine's clock
   };
 
   void send(Message message);
@@ -93,6 +103,7 @@ class AsyncEngine {
   // Applies what was sent; waits while there is nothing to do. False: it is time to end.
   bool handle_messages();
   void handle(Message& message);
+  void abort_expired();
   void deliver();
   void finish(Entry entry, RequestOutput output);
   void publish_status();
@@ -117,6 +128,7 @@ class AsyncEngine {
   // Of the engine's thread only.
   std::unordered_map<RequestId, Entry> entries_;         // by the engine's id
   std::unordered_map<RequestId, RequestId> engine_ids_;  // by the caller's id
+  std::deque<Deadline> deadlines_;                       // the earliest first; none without a limit
 
   std::thread thread_;
 };

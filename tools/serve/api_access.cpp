@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace llmrun {
@@ -64,7 +65,8 @@ std::optional<HttpResponse> ApiAccess::refuse(const HttpRequest& request) const 
     return error_response(
         403, "pages of this origin may not ask here; --allowed-origins lists those that may");
   }
-  if (request.path == "/health" || request.method == "OPTIONS" || has_key(request)) {
+  if (request.path == "/health" || request.method == "OPTIONS" || key_digests_.empty() ||
+      known_key(request)) {
     return std::nullopt;
   }
   HttpResponse response = error_response(401, "no valid API key was given");
@@ -103,8 +105,7 @@ bool ApiAccess::origin_is_allowed(const HttpRequest& request) const {
 
 // Every key is compared, each in the same time: neither which key nor how much of it was right can
 // be told from how long it took.
-bool ApiAccess::has_key(const HttpRequest& request) const {
-  if (key_digests_.empty()) return true;
+std::optional<Sha256Digest> ApiAccess::known_key(const HttpRequest& request) const {
   const std::string* authorization = request.header("authorization");
   const Sha256Digest presented =
       sha256(authorization == nullptr ? std::string() : presented_key(*authorization));
@@ -116,7 +117,17 @@ bool ApiAccess::has_key(const HttpRequest& request) const {
     }
     num_equal += difference == 0 ? 1 : 0;
   }
-  return num_equal > 0;
+  if (num_equal == 0) return std::nullopt;
+  return presented;
+}
+
+// What a cache has of a prompt shows in the time of the first token.
+std::uint64_t ApiAccess::tenant(const HttpRequest& request) const {
+  if (key_digests_.size() < 2) return 0;
+  const auto key = known_key(request);
+  std::uint64_t tenant = 0;
+  if (key) std::memcpy(&tenant, key->data(), sizeof(tenant));
+  return tenant;
 }
 
 }  // namespace llmrun

@@ -37,7 +37,17 @@ std::string random_id() {
 int status_of(const RequestError& error) {
   if (error.code == "model_not_found") return 404;
   if (error.code == "abort") return 503;
+  if (error.code == "slow_reader") return 408;
+  if (error.code == "timeout") return 504;
   return error.code == "numeric" || error.code == "internal" ? 500 : 400;
+}
+
+std::string message_for_client(const RequestError& error) {
+  return error.code == "internal" ? "internal error; the server's log says more" : error.message;
+}
+
+HttpResponse response_of(const RequestError& error) {
+  return error_response(status_of(error), message_for_client(error), error.param);
 }
 
 ApiResponseWriter::ApiResponseWriter(const ApiRequest& request, RecordFormatter formatter,

@@ -81,5 +81,8 @@ std::string random_id();
 
 // The status that a request's error is answered with.
 int status_of(const RequestError& error);
+// What the client is told: not what an exception says, which may name files and addresses.
+std::string message_for_client(const RequestError& error);
+HttpResponse response_of(const RequestError& error);
 
 }  // namespace llmrun

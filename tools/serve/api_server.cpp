@@ -22,10 +22,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxBytesPerToken = 256;
 
-HttpResponse refusal(const RequestError& error) {
-  return error_response(status_of(error), error.message, error.param);
-}
-
 HttpResponse json_response(const Json& body) {
   return {.body = dump_json(body)};
 }
@@ -119,14 +115,11 @@ HttpResponse ApiServer::answer_get(const HttpRequest& request) const {
             .content_type = "text/plain; version=0.0.4; charset=utf-8"};
   }
   if (request.path == "/") {
-    // Nothing is loaded from elsewhere; other endpoints may be asked, that is what the page is for.
     return {.body = std::string(chat_page()),
             .content_type = "text/html; charset=utf-8",
-            .headers = {{"Content-Security-Policy",
-                         "default-src 'none'; style-src 'unsafe-inline'; script-src "
-                         "'unsafe-inline'; connect-src http: https:; img-src data:; "
-                         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
-                        {"X-Content-Type-Options", "nosniff"}}};
+            .headers = {{"Content-Security-Policy", chat_page_policy()},
+                        {"X-Content-Type-Options", "nosniff"},
+                        {"Referrer-Policy", "no-referrer"}}};
   }
   return no_such(request);
 }
@@ -201,14 +194,15 @@ void ApiServer::handle_generation(const std::shared_ptr<HttpExchange>& exchange,
   }
   ApiRequest request;
   if (const auto error = parse_api_request(endpoint, std::move(body), rules_, request)) {
-    return refuse(refusal(*error));
+    return refuse(response_of(*error));
   }
+  const std::uint64_t cache_salt = request.cache_salt ^ access_.tenant(exchange->request());
   std::vector<EngineRequest> engine_requests;
   std::vector<std::string> prompt_texts;
   const bool needs_texts = request.echo || endpoint == ApiEndpoint::kGenerate;
   for (const InputItem& item : request.prompts) {
     PromptProcessor::Result result = tokenize_prompt(item, prompts_, options_.max_model_len);
-    if (!result.error.empty()) return refuse(refusal(result.error));
+    if (!result.error.empty()) return refuse(response_of(result.error));
     if (needs_texts && item.kind == PromptKind::kText) {
       prompt_texts.push_back(item.prompt);
     } else if (needs_texts) {
@@ -219,7 +213,7 @@ void ApiServer::handle_generation(const std::shared_ptr<HttpExchange>& exchange,
     engine_requests.push_back({.prompt_token_ids = std::move(result.token_ids),
                                .params = item.sampling,
                                .key = next_key_.fetch_add(1),
-                               .cache_salt = request.cache_salt});
+                               .cache_salt = cache_salt});
   }
   RecordFormatter formatter({.return_token_ids = request.return_token_ids,
                              .token_text = [tokenizer = prompts_.tokenizer()](TokenId id) {
@@ -234,7 +228,8 @@ void ApiServer::handle_generation(const std::shared_ptr<HttpExchange>& exchange,
           .metrics = metrics_,
           .run_on_worker =
               [this](std::function<void()> work) { http_.run_on_worker(std::move(work)); },
-          .headers = headers},
+          .headers = headers,
+          .max_unsent_bytes = options_.max_unsent_bytes},
       exchange, std::move(request),
       Generation::Reply{std::move(formatter), std::move(prompt_texts), model_name});
   generation->start(std::move(engine_requests));
@@ -249,11 +244,11 @@ HttpResponse ApiServer::tokenize(const Json& body) const {
   if (body.contains("messages")) {
     if ((error = parse_messages(body["messages"], rules_, item))) {
       error->param = "messages";
-      return refusal(*error);
+      return response_of(*error);
     }
     PromptProcessor::Result result = prompts_.from_messages(
         item.messages, body.value("tools", Json()), body.value("chat_template_kwargs", Json()));
-    if (!result.error.empty()) return refusal(result.error);
+    if (!result.error.empty()) return response_of(result.error);
     ids = std::move(result.token_ids);
   } else {
     const auto prompt = body.find("prompt");

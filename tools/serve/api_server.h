@@ -27,6 +27,8 @@ class ApiServer {
     std::int64_t vocab_size = 0;
     ApiAccess::Options access;
     double stall_timeout_s = 60;  // without a step while there is work: /health says 503
+    // Text and log-probabilities that may wait for a client that reads more slowly than they come.
+    std::size_t max_unsent_bytes = 16 << 20;
   };
 
   // All must outlive the server, which answers from now on. At the end: stop `http` first, then the

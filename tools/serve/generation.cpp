@@ -16,6 +16,15 @@ void append(ChoiceDelta& to, ChoiceDelta&& from) {
   to.stop_token_id = from.stop_token_id;
 }
 
+// Roughly what a delta takes of memory until it is sent.
+std::size_t size_of(const ChoiceDelta& delta) {
+  std::size_t size = delta.text.size() + delta.token_ids.size() * sizeof(TokenId);
+  for (const TokenLogprobs& token : delta.logprobs) {
+    size += sizeof(token) + token.top.size() * sizeof(TokenLogprobs::Entry);
+  }
+  return size;
+}
+
 }  // namespace
 
 Generation::Generation(Services services, std::shared_ptr<HttpExchange> exchange,
@@ -45,8 +54,13 @@ void Generation::start(std::vector<EngineRequest> requests) {
       refuse_full();
       return;
     }
-    const std::lock_guard lock(mutex_);
-    ids_.push_back(*id);
+    bool is_ended = false;
+    {
+      const std::lock_guard lock(mutex_);
+      ids_.push_back(*id);
+      is_ended = !error_.empty();
+    }
+    if (is_ended) services_.engine.abort(*id);
   }
   exchange_->on_client_gone([weak = weak_from_this()] {
     if (const auto generation = weak.lock()) generation->abort();
@@ -70,10 +84,17 @@ void Generation::respond(HttpResponse response) {
 }
 
 void Generation::abort() {
-  std::vector<RequestId> ids;
   {
     const std::lock_guard lock(mutex_);
     is_abandoned_ = true;
+  }
+  abort_requests();
+}
+
+void Generation::abort_requests() {
+  std::vector<RequestId> ids;
+  {
+    const std::lock_guard lock(mutex_);
     ids = ids_;
   }
   for (const RequestId id : ids) services_.engine.abort(id);
@@ -83,6 +104,7 @@ void Generation::abort() {
 
 void Generation::on_token(std::size_t prompt, TokenDelta delta) {
   const auto choice = static_cast<std::int32_t>(prompt) * request_.sampling().n + delta.index;
+  bool reads_too_slowly = false;
   {
     const std::lock_guard lock(mutex_);
     Choice& state = choices_[static_cast<std::size_t>(choice)];
@@ -90,7 +112,7 @@ void Generation::on_token(std::size_t prompt, TokenDelta delta) {
       services_.metrics.count_token_interval(delta.time_s - state.last_token_s);
     }
     state.last_token_s = delta.time_s;
-    if (!request_.stream || is_abandoned_) return;
+    if (!request_.stream || is_abandoned_ || !error_.empty()) return;
     ChoiceDelta told{.choice = choice,
                      .text = std::move(delta.text),
                      .token_ids = {delta.token_id},
@@ -101,13 +123,17 @@ void Generation::on_token(std::size_t prompt, TokenDelta delta) {
     if (delta.logprobs) told.logprobs.push_back(std::move(*delta.logprobs));
     usage_.num_output_tokens += 1;
     add_pending(choice, std::move(told));
+    reads_too_slowly = num_unsent_bytes_ > services_.max_unsent_bytes;
+    if (reads_too_slowly) error_ = {"slow_reader", "the answer was not read as fast as it came"};
   }
+  if (reads_too_slowly) return abort_requests();
   begin_stream();
   exchange_->notify();
 }
 
 void Generation::add_pending(std::int32_t choice, ChoiceDelta delta) {
   Choice& state = choices_[static_cast<std::size_t>(choice)];
+  num_unsent_bytes_ += size_of(delta);
   state.num_text_bytes += delta.text.size();
   state.num_tokens += delta.token_ids.size();
   state.is_finished = delta.finish_reason != FinishReason::kNone;
@@ -177,7 +203,7 @@ void Generation::begin_stream() {
     }
   }
   if (!error_.empty()) {
-    respond(error_response(status_of(error_), error_.message, error_.param));
+    respond(response_of(error_));
     return;
   }
   HttpResponse head{.content_type = writer_.stream_content_type(), .headers = services_.headers};
@@ -187,17 +213,32 @@ void Generation::begin_stream() {
 
 // --- on a worker ---
 
+// An exception ends its request only.
 void Generation::answer_whole() {
-  if (!error_.empty()) {
-    respond(error_response(status_of(error_), error_.message, error_.param));
-  } else {
-    respond(writer_.whole(outputs_));
+  HttpResponse response;
+  try {
+    response = error_.empty() ? writer_.whole(outputs_) : response_of(error_);
+  } catch (const std::exception& problem) {
+    response = response_of({"internal", problem.what()});
   }
+  respond(std::move(response));
 }
 
 // --- on the I/O thread ---
 
 bool Generation::take(std::string& out) {
+  try {
+    return take_events(out);
+  } catch (const std::exception& problem) {
+    const RequestError error{"internal", problem.what()};
+    out.clear();
+    writer_.append_error(status_of(error), message_for_client(error), out);
+    abort();
+    return false;
+  }
+}
+
+bool Generation::take_events(std::string& out) {
   std::vector<ChoiceDelta> deltas;
   bool is_finished = false;
   TokenUsage usage;
@@ -210,13 +251,14 @@ bool Generation::take(std::string& out) {
       state.pending.reset();
     }
     pending_choices_.clear();
+    num_unsent_bytes_ = 0;
     is_finished = num_finished_ == outputs_.size();
     usage = usage_;
     if (is_finished) error = error_;
   }
   for (const ChoiceDelta& delta : deltas) writer_.append_delta(delta, usage, out);
   if (!is_finished) return true;
-  if (!error.empty()) writer_.append_error(status_of(error), error.message, out);
+  if (!error.empty()) writer_.append_error(status_of(error), message_for_client(error), out);
   writer_.append_end(usage, out);
   return false;
 }

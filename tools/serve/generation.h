@@ -26,6 +26,7 @@ class Generation final : public HttpBodySource, public std::enable_shared_from_t
     ServerMetrics& metrics;
     std::function<void(std::function<void()>)> run_on_worker;
     HttpHeaders headers;  // of every answer
+    std::size_t max_unsent_bytes = 0;
   };
   struct Reply {
     RecordFormatter formatter;
@@ -57,9 +58,11 @@ class Generation final : public HttpBodySource, public std::enable_shared_from_t
   void add_pending(std::int32_t choice, ChoiceDelta delta);
   void add_rest(std::size_t prompt, const RequestOutput& output);
   void begin_stream();
+  bool take_events(std::string& out);
   void answer_whole();
   void refuse_full();
   void abort();
+  void abort_requests();
   void respond(HttpResponse response);
 
   Services services_;
@@ -72,6 +75,7 @@ class Generation final : public HttpBodySource, public std::enable_shared_from_t
   bool is_abandoned_ = false;   // refused or without a reader: outputs are not wanted
   std::vector<Choice> choices_;
   std::vector<std::int32_t> pending_choices_;  // in the order in which they got something
+  std::size_t num_unsent_bytes_ = 0;           // of what is pending, about
   std::vector<RequestOutput> outputs_;         // by prompt
   std::size_t num_finished_ = 0;
   bool is_streaming_ = false;

@@ -9,6 +9,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/error.hpp>
 #include <fmt/format.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 namespace llmrun {
 namespace {
@@ -18,7 +20,17 @@ namespace http = boost::beast::http;
 
 constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kMaxPipelinedBytes = 64 << 10;  // read ahead while a request is answered
+constexpr std::size_t kLongBody = 1 << 20;
 constexpr auto kLingerTime = std::chrono::seconds(2);
+// What the system may hold of an answer before it is on its way: a client that reads slowly is
+// noticed by this much, and what it has not read is not kept twice.
+constexpr int kUnsentBytes = 128 << 10;
+
+std::string to_text(const asio::ip::tcp::endpoint& client) {
+  const std::string address = client.address().to_string();
+  return client.address().is_v6() ? fmt::format("[{}]:{}", address, client.port())
+                                  : fmt::format("{}:{}", address, client.port());
+}
 
 HttpRequest to_request(http::request<http::string_body>&& message) {
   HttpRequest request;
@@ -64,7 +76,7 @@ void ConnectionExchange::stream(HttpResponse head, std::shared_ptr<HttpBodySourc
 }
 
 void ConnectionExchange::notify() {
-  if (notified_.exchange(true)) return;
+  if (notified_.exchange(true)) return;  // it will look anyway
   asio::post(*context_, [self = shared_from_this()] {
     self->notified_ = false;
     if (const auto connection = self->connection_.lock()) connection->pump(*self);
@@ -80,9 +92,12 @@ void ConnectionExchange::on_client_gone(std::function<void()> gone) {
     }
   }
   gone();
+  asio::post(*context_, [self = shared_from_this()] {
+    if (const auto connection = self->connection_.lock()) connection->abandon(*self);
+  });
 }
 
-void ConnectionExchange::mark_gone() {
+bool ConnectionExchange::mark_gone() {
   std::function<void()> gone;
   {
     const std::lock_guard lock(mutex_);
@@ -90,20 +105,25 @@ void ConnectionExchange::mark_gone() {
     gone = std::exchange(gone_, nullptr);
   }
   if (gone) gone();
+  return gone != nullptr;
 }
 
 // --- HttpConnection: reading ---
 
 HttpConnection::HttpConnection(std::shared_ptr<asio::io_context> context,
-                               asio::ip::tcp::socket socket, const Environment& environment)
+                               asio::ip::tcp::socket socket, asio::ip::tcp::endpoint client,
+                               const Environment& environment)
     : context_(std::move(context)),
       socket_(std::move(socket)),
+      client_(std::move(client)),
       timer_(*context_),
       environment_(environment) {}
 
 void HttpConnection::start() {
   boost::system::error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kUnsentBytes,
+               sizeof(kUnsentBytes));
   set_deadline(environment_.timeouts.idle);
   read();
 }
@@ -135,14 +155,16 @@ void HttpConnection::on_read(boost::system::error_code failure, std::size_t num_
   read();
 }
 
-// The client has closed its side, or is gone. An answer that is complete is still sent; one that is
-// not has lost its reader.
+// The client has closed its side, or is gone. What is answered at once is still sent; what takes
+// work has lost its reader.
 void HttpConnection::on_end_of_input() {
-  if (state_ == State::kAnswer && answer_complete_) {
-    keep_alive_ = false;
-  } else {
-    close();
-  }
+  if (state_ != State::kAnswer) return close();
+  keep_alive_ = false;
+  if (!answer_complete_ && exchange_->mark_gone()) close();
+}
+
+void HttpConnection::abandon(const ConnectionExchange& exchange) {
+  if (exchange_.get() == &exchange && !answer_complete_) close();
 }
 
 void HttpConnection::advance() {
@@ -208,6 +230,10 @@ void HttpConnection::begin_body() {
 }
 
 void HttpConnection::take_body() {
+  auto& body = parser_->get().body();
+  if (body.size() > kLongBody && body.capacity() < environment_.limits.max_body_bytes) {
+    body.reserve(environment_.limits.max_body_bytes);  // once: growing would need it twice
+  }
   while (!parser_->is_done() && !input_.empty()) {
     boost::system::error_code failure;
     const std::size_t used = parser_->put(asio::buffer(input_), failure);
@@ -240,6 +266,7 @@ void HttpConnection::begin_answer() {
   keep_alive_ = parser_->get().keep_alive();
   chunked_ = parser_->get().version() == 11;
   HttpRequest request = to_request(parser_->release());
+  request.client = to_text(client_);
   parser_.reset();
   is_head_request_ = request.method == "HEAD";
   if (is_head_request_) request.method = "GET";
@@ -255,6 +282,8 @@ void HttpConnection::refuse(const HttpProblem& problem) {
   keep_alive_ = false;
   answer_complete_ = true;
   input_.clear();
+  parser_.reset();
+  log(problem.status);
   const HttpResponse response = error_response(problem.status, problem.message);
   output_ +=
       response_head(response, fmt::format("Content-Length: {}", response.body.size()), false);
@@ -262,10 +291,24 @@ void HttpConnection::refuse(const HttpProblem& problem) {
   write();
 }
 
+void HttpConnection::log(int status) const {
+  if (!environment_.log) return;
+  if (exchange_ == nullptr) {
+    environment_.log({.client = to_text(client_), .method = {}, .path = {}, .status = status});
+    return;
+  }
+  const HttpRequest& request = exchange_->request();
+  environment_.log({.client = request.client,
+                    .method = is_head_request_ ? "HEAD" : request.method,
+                    .path = request.path,
+                    .status = status});
+}
+
 // --- answering ---
 
 void HttpConnection::respond(const ConnectionExchange& exchange, HttpResponse response) {
   if (exchange_.get() != &exchange || answer_complete_ || source_ != nullptr) return;
+  log(response.status);
   output_ += response_head(
       response,
       response.status == 204 ? "" : fmt::format("Content-Length: {}", response.body.size()),
@@ -278,6 +321,7 @@ void HttpConnection::respond(const ConnectionExchange& exchange, HttpResponse re
 void HttpConnection::stream(const ConnectionExchange& exchange, const HttpResponse& head,
                             std::shared_ptr<HttpBodySource> source) {
   if (exchange_.get() != &exchange || answer_complete_ || source_ != nullptr) return;
+  log(head.status);
   if (!chunked_) keep_alive_ = false;
   output_ += response_head(head, chunked_ ? "Transfer-Encoding: chunked" : "", keep_alive_);
   source_ = std::move(source);
@@ -314,7 +358,12 @@ void HttpConnection::write() {
     return;
   }
   writing_ = true;
-  set_deadline(environment_.timeouts.write);
+  const auto now = Clock::now();
+  if (num_written_ == 0) {
+    write_deadline_ = now + environment_.timeouts.write +
+                      std::chrono::milliseconds(static_cast<std::int64_t>(output_.size()));
+  }
+  set_deadline(std::min<Clock::duration>(environment_.timeouts.write, write_deadline_ - now));
   socket_.async_write_some(
       asio::buffer(output_.data() + num_written_, output_.size() - num_written_),
       [self = shared_from_this()](boost::system::error_code failure, std::size_t num_bytes) {

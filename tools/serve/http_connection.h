@@ -36,7 +36,8 @@ class ConnectionExchange final : public HttpExchange,
 
  private:
   friend class HttpConnection;
-  void mark_gone();  // I/O thread
+  // I/O thread. False: nobody had asked to be told.
+  bool mark_gone();
 
   std::shared_ptr<boost::asio::io_context> context_;
   std::weak_ptr<HttpConnection> connection_;
@@ -54,16 +55,20 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
     HttpServer::Timeouts timeouts;
     std::function<void(std::shared_ptr<ConnectionExchange>)> dispatch;
     std::function<void(const std::shared_ptr<HttpConnection>&)> closed;
+    std::function<void(const HttpLogEntry&)> log;        // may be empty
     std::atomic<std::size_t>* num_unanswered = nullptr;  // counts exchanges under way
   };
 
   // `environment` must outlive the connection.
   HttpConnection(std::shared_ptr<boost::asio::io_context> context,
-                 boost::asio::ip::tcp::socket socket, const Environment& environment);
+                 boost::asio::ip::tcp::socket socket, boost::asio::ip::tcp::endpoint client,
+                 const Environment& environment);
 
   // All on the connection's I/O thread.
   void start();
   void close();
+
+  boost::asio::ip::address address() const { return client_.address(); }
 
  private:
   friend class ConnectionExchange;
@@ -80,12 +85,14 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void take_body();
   void begin_answer();
   void refuse(const HttpProblem& problem);
+  void log(int status) const;
 
   // Of the exchange that is under way; calls of an earlier one are ignored.
   void respond(const ConnectionExchange& exchange, HttpResponse response);
   void stream(const ConnectionExchange& exchange, const HttpResponse& head,
               std::shared_ptr<HttpBodySource> source);
   void pump(const ConnectionExchange& exchange);
+  void abandon(const ConnectionExchange& exchange);
   void fill_from_source();
   void write();
   void on_write(boost::system::error_code failure, std::size_t num_bytes);
@@ -99,6 +106,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   std::shared_ptr<boost::asio::io_context> context_;
   boost::asio::ip::tcp::socket socket_;
+  const boost::asio::ip::tcp::endpoint client_;
   boost::asio::steady_timer timer_;
   const Environment& environment_;
   State state_ = State::kIdle;
@@ -122,6 +130,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   std::string output_;
   std::size_t num_written_ = 0;  // of output_
   bool writing_ = false;
+  Clock::time_point write_deadline_;  // of all of output_
 
   Clock::time_point deadline_ = Clock::time_point::max();
   Clock::time_point armed_ = Clock::time_point::max();

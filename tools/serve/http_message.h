@@ -16,6 +16,7 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 struct HttpRequest {
   std::string method;
   std::string path;     // of the target, without its query
+  std::string client;   // its address and port
   HttpHeaders headers;  // names in lower case
   std::string body;
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
+#include <mutex>
 #include <thread>
 #include <unordered_set>
 #include <utility>
@@ -107,8 +109,10 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
         .closed =
             [this, &io](const std::shared_ptr<HttpConnection>& connection) {
               num_connections_ -= 1;
+              leave(connection->address());
               io.connections.erase(connection);
             },
+        .log = options_.log,
         .num_unanswered = &num_unanswered_};
   }
 
@@ -154,20 +158,43 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
       refuse_without_descriptors();
       return;
     }
-    if (!failure) {
-      if (num_connections_ >= options_.max_connections) {
-        refuse(std::move(socket));
-      } else {
-        open(io, std::move(socket));
-      }
-    }
+    if (!failure) admit(io, std::move(socket));
     accept();
   }
 
-  void open(IoThread& io, tcp::socket socket) {
+  void admit(IoThread& io, tcp::socket socket) {
+    boost::system::error_code failure;
+    const tcp::endpoint client = socket.remote_endpoint(failure);
+    if (failure) return;  // it has left
+    if (num_connections_ >= options_.max_connections) {
+      refuse(std::move(socket), "too many connections");
+    } else if (!enter(client.address())) {
+      refuse(std::move(socket), "too many connections from this address");
+    } else {
+      open(io, std::move(socket), client);
+    }
+  }
+
+  // Counts connections by address. False: it has as many as it may have.
+  bool enter(const asio::ip::address& address) {
+    if (options_.max_connections_per_address == 0) return true;
+    const std::lock_guard lock(addresses_mutex_);
+    std::size_t& count = num_connections_of_[address];  // not 0 between two calls
+    if (count >= options_.max_connections_per_address) return false;
+    count += 1;
+    return true;
+  }
+  void leave(const asio::ip::address& address) {
+    if (options_.max_connections_per_address == 0) return;
+    const std::lock_guard lock(addresses_mutex_);
+    const auto found = num_connections_of_.find(address);
+    if (--found->second == 0) num_connections_of_.erase(found);
+  }
+
+  void open(IoThread& io, tcp::socket socket, const tcp::endpoint& client) {
     num_connections_ += 1;
     auto connection =
-        std::make_shared<HttpConnection>(io.context, std::move(socket), io.environment);
+        std::make_shared<HttpConnection>(io.context, std::move(socket), client, io.environment);
     asio::post(*io.context, [&io, connection = std::move(connection)] {
       io.connections.insert(connection);
       connection->start();
@@ -175,8 +202,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
   }
 
   // A few bytes always fit the socket's empty buffer.
-  static void refuse(tcp::socket socket) {
-    HttpResponse response = error_response(503, "too many connections");
+  static void refuse(tcp::socket socket, std::string_view reason) {
+    HttpResponse response = error_response(503, reason);
     response.headers.emplace_back("Retry-After", "1");
     const std::string text =
         response_head(response, fmt::format("Content-Length: {}", response.body.size()), false) +
@@ -195,7 +222,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
       boost::system::error_code failure;
       acceptor_->non_blocking(true, failure);
       tcp::socket socket = acceptor_->accept(*io_[0]->context, failure);
-      if (!failure) refuse(std::move(socket));
+      if (!failure) refuse(std::move(socket), "too many connections");
       reserve_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
     pause_.emplace(*io_[0]->context, kPauseWithoutDescriptors);
@@ -214,6 +241,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
   int reserve_ = -1;
   std::atomic<std::size_t> num_connections_ = 0;
   std::atomic<std::size_t> num_unanswered_ = 0;
+  std::mutex addresses_mutex_;
+  std::map<asio::ip::address, std::size_t> num_connections_of_;  // with a limit only
   bool stopped_ = false;
   asio::thread_pool workers_;
 };

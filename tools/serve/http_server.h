@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "tools/serve/http_message.h"
 
@@ -38,26 +39,39 @@ class HttpExchange {
   // The source has more, or has ended.
   virtual void notify() = 0;
   // `gone` is called once, on an I/O thread, if the client leaves before its answer is complete;
-  // at once if it has left already.
+  // at once if it has left already. A client that has closed its sending side has left: of the two
+  // only sending tells which it is, and meanwhile work would be done for nobody.
   virtual void on_client_gone(std::function<void()> gone) = 0;
+};
+
+// One line of an access log.
+struct HttpLogEntry {
+  std::string_view client;  // address and port
+  std::string_view method;  // empty: what came was no request
+  std::string_view path;
+  int status = 0;
 };
 
 class HttpServer {
  public:
   struct Timeouts {
-    std::chrono::milliseconds head{10'000};   // from its first byte to its last
-    std::chrono::milliseconds body{10'000};   // beside a second for each kB
-    std::chrono::milliseconds idle{30'000};   // between two requests
-    std::chrono::milliseconds write{30'000};  // without the client taking a byte
+    std::chrono::milliseconds head{10'000};  // from its first byte to its last
+    std::chrono::milliseconds body{10'000};  // beside a second for each kB
+    std::chrono::milliseconds idle{30'000};  // between two requests
+    // Without the client taking a byte; in all, a second more for each kB there is to send.
+    std::chrono::milliseconds write{30'000};
   };
   struct Options {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;  // 0: any free one
     int num_io_threads = 1;
     int num_worker_threads = 2;
-    std::size_t max_connections = 8192;  // more are answered 503 and closed
+    std::size_t max_connections = 8192;           // more are answered 503 and closed
+    std::size_t max_connections_per_address = 0;  // likewise, of one address; 0: any number
     HttpLimits limits;
     Timeouts timeouts;
+    // Called on an I/O thread when an answer begins: it must not wait. Empty: no log.
+    std::function<void(const HttpLogEntry&)> log;
   };
   using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/async_engine.h"
 #include "engine/core/error.h"
@@ -20,8 +21,8 @@
 #include "tools/demo_model.h"
 #include "tools/generate/generate_report.h"
 #include "tools/serve/api_server.h"
+#include "tools/serve/server_log.h"
 #include "tools/signals.h"
-#include "tools/terminal.h"
 
 namespace llmrun {
 namespace {
@@ -30,15 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kLogInterval = std::chrono::seconds(10);
 constexpr auto kPollInterval = std::chrono::milliseconds(100);
+constexpr std::size_t kMaxLoggedPath = 128;
 constexpr std::size_t kReservedDescriptors = 64;  // files of the model, the log, threads
-
-void log(const std::string& line) {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  fmt::print(stderr, "{:02}:{:02}:{:02} {}\n", local.tm_hour, local.tm_min, local.tm_sec,
-             printable(line));
-}
 
 // What answers: a model's engine, or the null engine.
 struct Served {
@@ -108,7 +102,7 @@ std::vector<std::string> read_api_keys(const ServeOptions& options) {
 }
 
 // As many connections as there are descriptors for, after asking for as many as may be had.
-std::size_t raise_connection_limit(std::size_t wanted) {
+std::size_t raise_connection_limit(std::size_t wanted, ServerLog& log) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
   const rlim_t needed = wanted + kReservedDescriptors;
@@ -121,15 +115,29 @@ std::size_t raise_connection_limit(std::size_t wanted) {
   const std::size_t possible = limit.rlim_cur > 2 * kReservedDescriptors
                                    ? limit.rlim_cur - kReservedDescriptors
                                    : limit.rlim_cur / 2;
-  log(fmt::format("at most {} connections: more than {} descriptors cannot be had (ulimit -n)",
-                  possible, limit.rlim_cur));
+  log.line(fmt::format("at most {} connections: more than {} descriptors cannot be had (ulimit -n)",
+                       possible, limit.rlim_cur));
   return possible;
+}
+
+// A line an answer, in the words of vLLM's (uvicorn's) access log.
+std::function<void(const HttpLogEntry&)> access_log(const ServeOptions& options, ServerLog& log) {
+  if (options.disable_access_log) return nullptr;
+  return [&log](const HttpLogEntry& entry) {
+    const std::string_view path = entry.path.substr(0, kMaxLoggedPath);
+    log.line(entry.method.empty()
+                 ? fmt::format("{} - \"-\" {} {}", entry.client, entry.status,
+                               reason_phrase(entry.status))
+                 : fmt::format("{} - \"{} {} HTTP/1.1\" {} {}", entry.client, entry.method, path,
+                               entry.status, reason_phrase(entry.status)));
+  };
 }
 
 // What happened in the last seconds, in the words of vLLM's log; nothing when nothing happened.
 class StatsLog {
  public:
-  explicit StatsLog(const EngineStats& stats) : before_(stats), last_(Clock::now()) {}
+  StatsLog(const EngineStats& stats, ServerLog& log)
+      : log_(log), before_(stats), last_(Clock::now()) {}
 
   void update(const EngineStats& stats) {
     const auto now = Clock::now();
@@ -144,7 +152,7 @@ class StatsLog {
     const auto rate = [&](std::int64_t count) {
       return static_cast<double>(std::max<std::int64_t>(count, 0)) / seconds;
     };
-    log(fmt::format(
+    log_.line(fmt::format(
         "Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} tokens/s, "
         "Running: {} reqs, Waiting: {} reqs, KV cache usage: {:.1f}%, Prefix cache hit rate: "
         "{:.1f}%",
@@ -154,14 +162,16 @@ class StatsLog {
   }
 
  private:
+  ServerLog& log_;
   EngineStats before_;
   Clock::time_point last_;
   bool was_busy_ = false;
 };
 
 // Waits for a signal or the engine's failure.
-void wait_for_stop(AsyncEngine& engine, const SignalWatcher& signals, bool log_stats) {
-  StatsLog stats_log(engine.status().stats);
+void wait_for_stop(AsyncEngine& engine, const SignalWatcher& signals, bool log_stats,
+                   ServerLog& log) {
+  StatsLog stats_log(engine.status().stats, log);
   while (signals.stop_request() == StopRequest::kNone) {
     pollfd descriptor{.fd = signals.fd(), .events = POLLIN, .revents = 0};
     ::poll(&descriptor, 1, static_cast<int>(kPollInterval.count()));
@@ -172,8 +182,9 @@ void wait_for_stop(AsyncEngine& engine, const SignalWatcher& signals, bool log_s
 }
 
 // Lets requests under way finish, as long as they may; then ends them with an error.
-void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, double timeout_s) {
-  log(fmt::format("draining: {} requests are under way", http.num_unanswered()));
+void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, double timeout_s,
+           ServerLog& log) {
+  log.line(fmt::format("draining: {} requests are under way", http.num_unanswered()));
   const auto wait = [&](double seconds, auto stop) {
     const auto end = Clock::now() + std::chrono::duration<double>(seconds);
     while (http.num_unanswered() > 0 && Clock::now() < end && !stop()) {
@@ -183,7 +194,7 @@ void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, 
   wait(timeout_s,
        [&] { return signals.stop_request() >= StopRequest::kAbort || engine.status().failed; });
   if (http.num_unanswered() == 0) return;
-  log(fmt::format("ending {} requests", http.num_unanswered()));
+  log.line(fmt::format("ending {} requests", http.num_unanswered()));
   engine.abort_all();
   wait(2.0, [] { return false; });
 }
@@ -192,7 +203,9 @@ void add_access_options(CLI::App& command, ServeOptions& options) {
   const std::string group = "Access";
   command
       .add_option("--api-key", options.api_keys,
-                  "Key that clients must send (Authorization: Bearer KEY); may be given again")
+                  "Key that clients must send (Authorization: Bearer KEY); may be given again; "
+                  "also from LLMRUN_API_KEY")
+      ->envname("LLMRUN_API_KEY")
       ->group(group);
   command.add_option("--api-key-file", options.api_key_file, "File with such keys, one a line")
       ->group(group);
@@ -214,6 +227,19 @@ void add_limit_options(CLI::App& command, ServeOptions& options) {
   const std::string group = "Limits";
   command.add_option("--max-connections", options.max_connections, "Connections at once")
       ->check(CLI::Range(1, 1 << 20))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--max-connections-per-ip", options.max_connections_per_ip,
+                  "Connections at once of one address (0: no limit)")
+      ->check(CLI::Range(0, 1 << 20))
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--request-timeout", options.request_timeout_s,
+                  "Seconds a request may take, waiting included, until it is ended with 504 "
+                  "(0: no limit)")
+      ->check(CLI::Range(0.0, 1e9))
       ->group(group)
       ->capture_default_str();
   command
@@ -270,6 +296,8 @@ void add_serve_command(CLI::App& command, ServeOptions& options) {
       ->check(CLI::IsMember({"auto", "none"}))
       ->group(group)
       ->capture_default_str();
+  command.add_flag("--disable-access-log", options.disable_access_log, "No line for each request")
+      ->group(group);
   command
       .add_flag("--disable-log-stats", options.disable_log_stats,
                 "No line of statistics every 10 seconds")
@@ -290,14 +318,17 @@ int run_serve(const ServeOptions& options) {
   config.model = model_or_demo(config.model);
   const std::vector<std::string> keys = read_api_keys(options);
   const SignalWatcher signals;
+  ServerLog log(STDERR_FILENO);
   // The address is taken before the model is loaded: that it is in use is told at once.
   HttpServer http({.host = options.host,
                    .port = options.port,
                    .num_io_threads = options.io_threads,
                    .num_worker_threads = options.worker_threads,
-                   .max_connections = raise_connection_limit(options.max_connections),
+                   .max_connections = raise_connection_limit(options.max_connections, log),
+                   .max_connections_per_address = options.max_connections_per_ip,
                    .limits = {},
-                   .timeouts = {}});
+                   .timeouts = {},
+                   .log = access_log(options, log)});
   if (!http.is_loopback() && keys.empty() && !options.insecure_no_auth) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("--host {} can be reached from other machines; give an --api-key, or "
@@ -306,7 +337,8 @@ int run_serve(const ServeOptions& options) {
   }
   Served served = load_engine(options, config);
   AsyncEngine engine(served.engine(), {.max_unfinished_sequences =
-                                           served.max_num_seqs + options.max_waiting_requests});
+                                           served.max_num_seqs + options.max_waiting_requests,
+                                       .max_request_seconds = options.request_timeout_s});
   ApiServer::Options api;
   api.model_names = options.served_model_names;
   if (api.model_names.empty()) api.model_names = {config.model};
@@ -319,12 +351,12 @@ int run_serve(const ServeOptions& options) {
                 .allowed_origins = options.allowed_origins};
   api.stall_timeout_s = options.stall_timeout_s;
   ApiServer server(http, engine, *served.prompts, api);
-  log(fmt::format("serving {} on http://{}:{}", api.model_names.front(), options.host,
-                  http.port()));
+  log.line(fmt::format("serving {} on http://{}:{}", api.model_names.front(), options.host,
+                       http.port()));
 
-  wait_for_stop(engine, signals, !options.disable_log_stats);
+  wait_for_stop(engine, signals, !options.disable_log_stats, log);
   server.start_draining();
-  drain(http, engine, signals, options.drain_timeout_s);
+  drain(http, engine, signals, options.drain_timeout_s, log);
   http.stop();
   engine.stop();
   if (const std::exception_ptr error = engine.error()) std::rethrow_exception(error);

@@ -25,11 +25,14 @@ struct ServeOptions {
   std::vector<std::string> allowed_hosts;
   std::vector<std::string> allowed_origins;
   std::size_t max_connections = 8192;
+  std::size_t max_connections_per_ip = 0;
   std::int64_t max_waiting_requests = 10'000;
   int io_threads = 1;
   int worker_threads = 2;
   double drain_timeout_s = 30;
   double stall_timeout_s = 60;
+  double request_timeout_s = 0;
+  bool disable_access_log = false;
   bool disable_log_stats = false;
   double null_engine_step_ms = -1;  // >= 0: a NullEngine of this step answers
 };

@@ -238,6 +238,50 @@ TEST_CASE("an engine that fails fails its requests with the reason, each once") 
   CHECK_FALSE(async.submit(make_request({1}, 1), {}).has_value());
 }
 
+// Tells a token and an end of a request that nobody has made.
+class StrayEngine final : public NullEngine {
+ public:
+  std::vector<TokenDelta> take_deltas() override {
+    auto deltas = NullEngine::take_deltas();
+    deltas.insert(deltas.begin(), TokenDelta{.request_id = 999'999});
+    return deltas;
+  }
+  std::vector<RequestOutput> take_outputs() override {
+    auto outputs = NullEngine::take_outputs();
+    RequestOutput stray;
+    stray.id = 999'999;
+    outputs.insert(outputs.begin(), stray);
+    return outputs;
+  }
+};
+
+TEST_CASE("what comes for an unknown request hurts no other") {
+  StrayEngine engine;
+  AsyncEngine async(engine);
+  Receiver receiver;
+  REQUIRE(async.submit(make_request({1, 2}, 5), receiver.callbacks()));
+  CHECK(receiver.wait().num_output_tokens == 5);
+  CHECK_FALSE(async.status().failed);
+}
+
+TEST_CASE("what takes longer than it may is ended with an error, also while it waits") {
+  NullEngine engine({.step_seconds = 0.002, .max_num_seqs = 1});
+  AsyncEngine async(engine, {.max_request_seconds = 0.05});
+  Receiver quick;
+  REQUIRE(async.submit(make_request({1}, 2), quick.callbacks()));
+  CHECK(quick.wait().error.empty());
+  Receiver running;
+  Receiver waiting;
+  REQUIRE(async.submit(make_request({1}, 100'000), running.callbacks()));
+  REQUIRE(async.submit(make_request({1}, 100'000), waiting.callbacks()));
+  for (Receiver* receiver : {&running, &waiting}) {
+    const RequestOutput output = receiver->wait();
+    CHECK(output.error.code == "timeout");
+    CHECK(receiver->num_finished() == 1);
+  }
+  CHECK(async.status().num_unfinished_requests == 0);
+}
+
 TEST_CASE("work that does not advance is seen from outside") {
   NullEngine engine({.step_seconds = 0.2});
   AsyncEngine async(engine);

@@ -1,0 +1,642 @@
+#!/usr/bin/env python3
+"""Attacks `llmrun serve` in the ways in which servers fail, and says whether it bore them.
+
+usage: check_server.py LLMRUN [--scale S] [--only NAME,...] [--out DIR]
+       check_server.py --list
+
+Each check starts a server of its own (most over an engine without a model) and asks /health all the while. --scale 1 is the
+full count; less is quicker, and then times are told but do not count. --out writes DIR/faults.json and DIR/faults.md.
+Exit code 1: something failed. Needs Python alone.
+"""
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DEMO = ["--model", "datasets/demo/model", "--dtype", "float32", "--served-model-name", "demo"]
+BOUND_MS = 50  # of /health, 99 of 100 times
+
+
+class Server:
+    """`llmrun serve` on a free port."""
+
+    def __init__(self, program, *flags, max_files=None, step_ms=None):
+        flags = [*DEMO, *flags, *(["--null-engine", str(step_ms)] if step_ms is not None else [])]
+        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))) if max_files else None
+        self.process = subprocess.Popen([program, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True,
+                                        cwd=ROOT, preexec_fn=limit)
+        self.log = []
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := re.search(r"serving \S+ on http://[^:]+:(\d+)", line):
+                self.port = int(match[1])
+                threading.Thread(target=self._drain, daemon=True).start()
+                break
+        else:
+            raise SystemExit(f"the server did not start: {''.join(self.log)}")
+        self.files_at_start = self.files()
+        self.peak_at_start = self.status("VmRSS")
+
+    def _drain(self):
+        for line in self.process.stderr:
+            self.log = [*self.log[-99:], line]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def status(self, name):
+        """A size of /proc/PID/status in MiB."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{name}:\s+(\d+)", text)[1]) / 1024
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def metric(self, name):
+        text = ask(self.port, get("/metrics"))
+        return float(re.search(rf"^llmrun_{name}\{{[^}}]*\}} (\S+)", text, re.M)[1])
+
+    def is_idle(self):
+        return all(self.metric(name) == 0 for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"))
+
+    def gives_back(self):
+        """Nothing runs, no KV block is held, no descriptor is left; waits for it a while."""
+        return eventually(lambda: self.is_idle() and self.files() <= self.files_at_start + 1)
+
+
+class HealthProbe(threading.Thread):
+    """Asks /health from a process of its own until it is stopped, and gives the times in ms."""
+    CODE = """
+import socket, struct, sys, time
+port, fresh = int(sys.argv[1]), sys.argv[2] == 'fresh'
+ask = b'GET /health HTTP/1.1\\r\\nHost: localhost\\r\\n' + (b'Connection: close\\r\\n' if fresh else b'') + b'\\r\\n'
+connection = None
+while True:
+    start = time.perf_counter()
+    try:
+        if connection is None:
+            connection = socket.create_connection(('127.0.0.1', port), 10)
+        connection.sendall(ask)
+        answer = connection.recv(4096)
+        told = answer.split(b' ', 2)[1].decode() if answer else 'closed'
+    except OSError as problem:
+        told, answer = type(problem).__name__, b''
+    print(told, (time.perf_counter() - start) * 1e3, flush=True)
+    if fresh or not answer:
+        if connection: connection.close()
+        connection = None
+    time.sleep(0.01)
+"""
+
+    def __init__(self, port, fresh):
+        super().__init__(daemon=True)
+        self.process = subprocess.Popen([sys.executable, "-c", self.CODE, str(port), "fresh" if fresh else "kept"],
+                                        stdout=subprocess.PIPE, text=True)
+        self.times, self.others = [], []
+        self.start()
+
+    def run(self):
+        for line in self.process.stdout:
+            told, ms = line.split()
+            if told == "200":
+                self.times.append(float(ms))
+            else:
+                self.others.append(told)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.join()
+        times = sorted(self.times)
+        return {"asked": len(times), "not_200": len(self.others), "p50_ms": quantile(times, 0.5),
+                "p99_ms": quantile(times, 0.99), "max_ms": quantile(times, 1)}
+
+
+def quantile(values, q):
+    values = sorted(values)
+    return round(values[min(len(values) - 1, int(q * len(values)))], 3) if values else None
+
+
+def eventually(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def get(path, close=True):
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n".encode()
+
+
+def post(body, path="/v1/completions", close=True):
+    text = json.dumps(body)
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"{'Connection: close' + chr(13) + chr(10) if close else ''}Content-Length: {len(text)}\r\n\r\n{text}").encode()
+
+
+def completion(first, count, stream=True, **more):
+    return {"prompt": [first, 1], "max_tokens": count, "ignore_eos": True, "temperature": 0, "stream": stream, **more}
+
+
+def expected(first, count):
+    """What the engine without a model answers to completion(first, count)."""
+    return "".join(f"{first + 1 + i} " for i in range(count))
+
+
+def ask(port, request):
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(request)
+        parts = []
+        while data := connection.recv(1 << 16):
+            parts.append(data)
+    return b"".join(parts).decode()
+
+
+def status_of(answer):
+    return int(answer[9:12]) if answer.startswith("HTTP/1.1 ") else 0
+
+
+def text_of(answer):
+    return "".join(json.loads(text) for text in re.findall(r'"text":("(?:[^"\\]|\\.)*")', answer))
+
+
+def is_whole(answer):
+    return "data: [DONE]" in answer
+
+
+def leave_at_once(connection):
+    """Closes with a reset: nothing lingers on either side."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+async def connect(port, receive_bytes=None):
+    connection = socket.socket()
+    connection.setblocking(False)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    return connection
+
+
+async def read_until(connection, mark=None):
+    """Until `mark` has come, or the end."""
+    data = b""
+    try:
+        while mark is None or mark not in data:
+            part = await asyncio.get_running_loop().sock_recv(connection, 1 << 16)
+            if not part:
+                break
+            data += part
+    except OSError:
+        pass
+    return data.decode(errors="replace")
+
+
+async def ask_async(port, request, at_once=None):
+    async with at_once or asyncio.Semaphore(1):
+        connection = await connect(port)
+        try:
+            await asyncio.get_running_loop().sock_sendall(connection, request)
+            return await read_until(connection)
+        finally:
+            connection.close()
+
+
+class Findings:
+    def __init__(self, counts_times):
+        self.counts_times = counts_times
+        self.checks = []
+
+    def check(self, what, holds, detail="", is_time=False):
+        self.checks.append({"what": what, "holds": bool(holds), "detail": str(detail),
+                            "counts": self.counts_times or not is_time})
+
+
+# --- the faults: each a coroutine of the server's program, the scale and the findings ---
+
+async def disconnects(program, scale, find):
+    """clients leave in each of 8 phases"""
+    count = max(4, int(500 * scale))
+    whole = post(completion(5, 200))
+    phases = {"connected": (b"", None), "in the head": (whole[:30], None), "in the body": (whole[:-3], None),
+              "sent": (whole, 0), "waiting": (whole, 0.05), "after the first token": (whole, b"data: "),
+              "in the stream": (whole, b"}\n\ndata: "), "unstreamed": (post(completion(5, 200, False)), 0.02)}
+    with Server(program, "--max-num-seqs", "8") as server:
+        probe = HealthProbe(server.port, fresh=True)
+
+        async def leave(sent, wait, at_once):
+            async with at_once:
+                connection = await connect(server.port)
+                await asyncio.get_running_loop().sock_sendall(connection, sent)
+                if isinstance(wait, bytes):
+                    await read_until(connection, wait)
+                elif wait is not None:
+                    await asyncio.sleep(wait)
+                connection.close()
+
+        for name, (sent, wait) in phases.items():
+            at_once = asyncio.Semaphore(16)
+            await asyncio.gather(*(leave(sent, wait, at_once) for _ in range(count)))
+            find.check(f"{count} clients left: {name}", server.gives_back(), f"{server.files()} descriptors")
+        return probe.stop()
+
+
+async def slow_readers(program, scale, find):
+    """200 readers of a byte a second beside 64 that read"""
+    count, seconds = max(4, int(200 * scale)), max(2, 40 * scale)
+    with Server(program, step_ms=2) as server:
+        async def reads(until, times):
+            while time.monotonic() < until:
+                start = time.monotonic()
+                answer = await ask_async(server.port, post(completion(7, 50)))
+                times.append(time.monotonic() - start)
+                find_mixed.append(text_of(answer) != expected(7, 50))
+
+        async def crawls(until):
+            connection = await connect(server.port, 2048)
+            await asyncio.get_running_loop().sock_sendall(connection, post(completion(1, 4000, n=8)))
+            try:
+                while time.monotonic() < until:
+                    if not await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 1), 60):
+                        return True
+                    await asyncio.sleep(1)
+            except OSError:
+                return True
+            finally:
+                connection.close()
+            return False
+
+        find_mixed, alone, beside = [], [], []
+        await asyncio.gather(*(reads(time.monotonic() + seconds, alone) for _ in range(64)))
+        before = server.status("VmRSS")
+        probe = HealthProbe(server.port, fresh=True)
+        until = time.monotonic() + seconds
+        slow = [asyncio.create_task(crawls(until + 5)) for _ in range(count)]
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(reads(until, beside) for _ in range(64)))
+        growth = server.status("VmHWM") - before
+        ended = sum(await asyncio.gather(*slow))
+        find.check("all readers get their own text", not any(find_mixed), f"{len(find_mixed)} answers")
+        find.check("memory for slow readers is bounded: 2 MiB each", growth < 64 + 2 * count, f"{growth:.0f} MiB more")
+        find.check("their requests are over", eventually(server.is_idle), f"{ended} of {count} were closed by the server")
+        ratio = quantile(beside, 0.99) / quantile(alone, 0.99)
+        find.check("those that read are not slower by more than 10 % (P99)", ratio < 1.1,
+                   f"{1e3 * quantile(alone, 0.99):.1f} ms alone, {1e3 * quantile(beside, 0.99):.1f} ms beside", is_time=True)
+        return probe.stop()
+
+
+async def slow_heads(program, scale, find):
+    """10,000 connections that send their head a byte a second"""
+    count = max(20, int(10_000 * scale))
+    with Server(program, "--max-connections", str(count + 1000), step_ms=1) as server:
+        probe = HealthProbe(server.port, fresh=True)
+        at_once = asyncio.Semaphore(200)
+
+        async def crawls():
+            async with at_once:
+                connection = await connect(server.port)
+            loop, start = asyncio.get_running_loop(), time.monotonic()
+            try:
+                for byte in b"GET /health HTTP/1.1\r\nHost: localhost\r\n":
+                    await loop.sock_sendall(connection, bytes([byte]))
+                    try:
+                        answer = await asyncio.wait_for(loop.sock_recv(connection, 4096), 1)
+                        return answer.startswith(b"HTTP/1.1 408") and time.monotonic() - start < 30
+                    except asyncio.TimeoutError:
+                        pass
+            except OSError:
+                pass
+            finally:
+                connection.close()
+            return False
+
+        told = await asyncio.gather(*(crawls() for _ in range(count)))
+        find.check(f"{count} heads that do not end are answered 408", all(told), f"{sum(told)} were")
+        find.check("nothing is left of them", server.gives_back())
+        return probe.stop()
+
+
+async def idle_connections(program, scale, find):
+    """10,000 idle kept-alive connections"""
+    count = max(20, int(10_000 * scale))
+    with Server(program, "--max-connections", str(count + 1000), step_ms=1) as server:
+        connections = []
+        for _ in range(count):
+            connection = await connect(server.port)
+            connections.append(connection)
+            await asyncio.get_running_loop().sock_sendall(connection, get("/health", close=False))
+            await read_until(connection, b"}")
+        probe = HealthProbe(server.port, fresh=True)
+        answers = await asyncio.gather(*(ask_async(server.port, post(completion(9 * i, 20))) for i in range(64)))
+        find.check(f"64 requests beside {count} idle connections are answered",
+                   all(text_of(a) == expected(9 * i, 20) for i, a in enumerate(answers)))
+        await asyncio.sleep(max(1, 5 * scale))
+        health = probe.stop()
+        if scale >= 1:
+            find.check("idle connections are closed after 30 s", eventually(lambda: server.files() < 100, 45))
+        for connection in connections:
+            connection.close()
+        find.check("nothing is left of them", server.gives_back())
+        return health
+
+
+async def many_requests(program, scale, find):
+    """10,000 requests at once: the queue, then 429"""
+    count = max(40, int(10_000 * scale))
+    with Server(program, "--max-num-seqs", "256", "--max-waiting-requests", str(count // 2), "--max-connections",
+                str(count + 1000), step_ms=2) as server:
+        probe = HealthProbe(server.port, fresh=True)
+        at_once = asyncio.Semaphore(count)
+        answers = await asyncio.gather(*(ask_async(server.port, post(completion(i, 40)), at_once) for i in range(count)))
+        right = sum(status_of(a) == 200 and text_of(a) == expected(i, 40) and is_whole(a) for i, a in enumerate(answers))
+        refused = sum(status_of(a) == 429 and "Retry-After: " in a for a in answers)
+        find.check(f"each of {count} is answered in full or told 429", right + refused == count,
+                   f"{right} answered, {refused} refused")
+        find.check("nothing is left of them", server.gives_back())
+        return probe.stop()
+
+
+CONNECTS = """
+import socket, struct, sys
+port, count = int(sys.argv[1]), int(sys.argv[2])
+for i in range(count):
+    with socket.create_connection(('127.0.0.1', port), 30) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        if i % 3 == 1: connection.sendall(b'GET /health HT')
+        if i % 3 == 2:
+            connection.sendall(b'GET /health HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')
+            assert connection.recv(4096).startswith(b'HTTP/1.1 200'), 'no answer'
+"""
+
+
+async def many_connects(program, scale, find):
+    """100,000 connections, one after another"""
+    count = max(300, int(100_000 * scale))
+    with Server(program, "--disable-access-log", step_ms=1) as server:
+        probe = HealthProbe(server.port, fresh=True)
+        start = time.monotonic()
+        clients = [await asyncio.create_subprocess_exec(sys.executable, "-c", CONNECTS, str(server.port), str(count // 4))
+                   for _ in range(4)]
+        codes = [await client.wait() for client in clients]
+        seconds = time.monotonic() - start
+        find.check(f"{count} connections", codes == [0] * 4, f"{seconds:.1f} s, {count / seconds:.0f} a second")
+        find.check("in 60 s", seconds < 60, f"{seconds:.1f} s", is_time=True)
+        health = probe.stop()
+        find.check("no descriptor is lost", server.gives_back(), f"{server.files()} of {server.files_at_start} at the start")
+        return health
+
+
+async def smuggling(program, scale, find):
+    """requests that two readers could read differently, and pipelined ones"""
+    host = "Host: localhost\r\n"
+    heads = [f"POST /generate HTTP/1.1\r\n{host}{rest}" for rest in (
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+        "Content-Length: +4\r\n\r\nabcd", "Content-Length: 4, 4\r\n\r\nabcd", "Content-Length : 4\r\n\r\nabcd",
+        "Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n",
+        "X: a\r\n b\r\nContent-Length: 0\r\n\r\n", "Content-Length: 0\nX: y\r\n\r\n", "Host: other\r\nContent-Length: 0\r\n\r\n")]
+    heads += ["GET /health\r\n\r\n", "GET http://a/health HTTP/1.1\r\nHost: a\r\n\r\n", "GET /health HTTP/1.1\r\n\r\n"]
+    with Server(program, step_ms=0) as server:
+        probe = HealthProbe(server.port, fresh=True)
+        wrong = []
+        for _ in range(max(1, int(50 * scale))):
+            for head in heads:
+                answer = await ask_async(server.port, head.encode() + get("/version"))
+                if not 400 <= status_of(answer) < 600 or '"version"' in answer or answer.count("HTTP/1.1 ") != 1:
+                    wrong.append(head)
+        find.check(f"{len(heads)} odd requests: one refusal, the connection closed, nothing behind it runs", not wrong, wrong)
+        count = max(10, int(1000 * scale))
+        many = b"".join(post(completion(i, 3, i % 2 == 0), close=i == count - 1) for i in range(count))
+        answer = await ask_async(server.port, many)
+        find.check(f"{count} pipelined requests are answered in order",
+                   text_of(answer) == "".join(expected(i, 3) for i in range(count)))
+        return probe.stop()
+
+
+async def large_bodies(program, scale, find):
+    """a chunked body without end, and one of 1 GiB"""
+    with Server(program, step_ms=1) as server:
+        ask(server.port, post(completion(1, 3)))
+        before = server.status("VmRSS")
+        probe = HealthProbe(server.port, fresh=True)
+        loop = asyncio.get_running_loop()
+
+        async def sends(head, data):
+            connection = await connect(server.port)
+            start = time.monotonic()
+            try:
+                await loop.sock_sendall(connection, head)
+                end = time.monotonic() + 30
+                while time.monotonic() < end:
+                    await loop.sock_sendall(connection, data)
+            except OSError:
+                pass
+            answer = await read_until(connection)
+            connection.close()
+            return status_of(answer), time.monotonic() - start
+
+        piece = b"x" * 65536
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        for name, framing, data in (("without end", "Transfer-Encoding: chunked", b"10000\r\n" + piece + b"\r\n"),
+                                    ("of 1 GiB", "Content-Length: 1073741824", piece),
+                                    ("of many small chunks", "Transfer-Encoding: chunked", b"1\r\nx\r\n" * 10000)):
+            status, seconds = await sends(f"{head}{framing}\r\n\r\n".encode(), data)
+            find.check(f"a body {name}: 413, and the connection is closed", status == 413 and seconds < 20,
+                       f"after {seconds:.1f} s")
+        growth = server.status("VmHWM") - before
+        find.check("the memory's peak rises by 16 MiB at most, beside 2 MiB for the rest", growth < 18, f"{growth:.1f} MiB")
+        return probe.stop()
+
+
+async def no_descriptors(program, scale, find):
+    """256 descriptors"""
+    with Server(program, max_files=256, step_ms=1) as server:
+        probe = HealthProbe(server.port, fresh=False)
+        await asyncio.sleep(0.5)
+        connections = [await connect(server.port) for _ in range(max(300, int(1000 * scale)))]
+        await asyncio.sleep(1)
+        cpu, start = server.cpu_seconds(), time.monotonic()
+        await asyncio.sleep(max(2, 10 * scale))
+        share = (server.cpu_seconds() - cpu) / (time.monotonic() - start)
+        refused = 0
+        for connection in connections:
+            try:
+                refused += connection.recv(4096).startswith(b"HTTP/1.1 503")
+            except OSError:
+                pass
+            connection.close()
+        find.check("more connections than descriptors are told 503", refused > 0, f"{refused} of {len(connections)}")
+        find.check("it does not spin: below 20 % of a core", share < 0.2, f"{100 * share:.1f} %")
+        find.check("afterwards it answers", eventually(lambda: status_of(ask(server.port, get("/health"))) == 200))
+        return probe.stop()
+
+
+async def termination(program, scale, find):
+    """SIGTERM with 1,000 streams"""
+    count = max(20, int(1000 * scale))
+    with Server(program, "--drain-timeout", "2", step_ms=5) as server:
+        async def reads(i):
+            connection = await connect(server.port)
+            await asyncio.get_running_loop().sock_sendall(connection, post(completion(i, 50 if i % 2 else 4000)))
+            start = await read_until(connection, b"data: ")
+            begun.release()
+            answer = start + await read_until(connection)
+            connection.close()
+            return answer
+
+        begun = asyncio.Semaphore(0)
+        streams = [asyncio.create_task(reads(i)) for i in range(count)]
+        for _ in range(count):
+            await begun.acquire()
+        server.process.send_signal(signal.SIGTERM)
+        answers = await asyncio.gather(*streams)
+        whole = sum(is_whole(a) and text_of(a) == expected(i, 50 if i % 2 else 4000) for i, a in enumerate(answers))
+        told = sum('"error"' in a and is_whole(a) for a in answers)
+        find.check(f"each of {count} streams ends complete or with an error", whole + told == count, f"{whole} complete, {told} told")
+        find.check("exit code 143", server.process.wait(30) == 143, server.process.returncode)
+
+
+async def half_closes(program, scale, find):
+    """clients that close their sending side"""
+    count = max(5, int(500 * scale))
+    with Server(program, step_ms=1) as server:
+        probe = HealthProbe(server.port, fresh=True)
+
+        async def half(request):
+            connection = await connect(server.port)
+            await asyncio.get_running_loop().sock_sendall(connection, request)
+            connection.shutdown(socket.SHUT_WR)
+            answer = await read_until(connection)
+            connection.close()
+            return status_of(answer)
+
+        short = [await half(get("/health")) for _ in range(count)]
+        find.check(f"{count} short requests are answered", short == [200] * count)
+        await asyncio.gather(*(half(post(completion(1, 4000, i % 2 == 0))) for i in range(count)))
+        find.check(f"{count} long ones have lost their reader and end", server.gives_back())
+        find.check("heads cut short are not answered", [await half(b"GET /he") for _ in range(count)] == [0] * count)
+        return probe.stop()
+
+
+async def port_in_use(program, _, find):
+    """the port is taken"""
+    with Server(program, step_ms=1) as server:
+        second = subprocess.run([program, "serve", "--port", str(server.port), *DEMO], capture_output=True, text=True, cwd=ROOT)
+        find.check("the second server says so: exit code 2", second.returncode == 2, second.returncode)
+        find.check("and names the address", f"127.0.0.1:{server.port}" in second.stderr and "--port" in second.stderr, second.stderr)
+
+
+async def streams(program, scale, find):
+    """512 streams of the demo model beside 2,000 idle connections"""
+    count, idle = max(16, int(512 * scale)), max(20, int(2000 * scale))
+    questions = [f"What is {i % 97} + {i // 97 + i % 7}? ({i})" for i in range(count)]
+    body = {"max_tokens": 32, "temperature": 0, "ignore_eos": True}
+    with Server(program, "--max-num-seqs", "512", "--deterministic") as server:
+        at_once = asyncio.Semaphore(16)
+        alone = [text_of(a) for a in await asyncio.gather(*(
+            ask_async(server.port, post({"prompt": q, **body}), at_once) for q in questions))]
+        connections = [await connect(server.port) for _ in range(idle)]
+        probe = HealthProbe(server.port, fresh=True)
+        start, cpu = time.monotonic(), server.cpu_seconds()
+        at_once = asyncio.Semaphore(count)
+        answers = await asyncio.gather(*(ask_async(server.port, post({"prompt": q, "stream": True, **body}), at_once)
+                                         for q in questions))
+        seconds = time.monotonic() - start
+        health = probe.stop()
+        for connection in connections:
+            connection.close()
+        find.check(f"{count} streams: none lost", all(is_whole(a) for a in answers),
+                   f"{seconds:.1f} s, {count * 32 / seconds:.0f} tokens/s, {(server.cpu_seconds() - cpu) / seconds:.2f} cores")
+        find.check("none mixed: each has the text of its own request alone, unstreamed",
+                   [text_of(a) for a in answers] == alone, f"{len(set(alone))} different texts")
+        return health
+
+
+CHECKS = {"F37": disconnects, "F38": slow_readers, "F39": slow_heads, "F40": idle_connections, "F41": many_requests,
+          "F42": many_connects, "F43": smuggling, "F44": large_bodies, "F45": no_descriptors, "F46": termination,
+          "F47": half_closes, "F48": port_in_use, "streams": streams}
+
+
+def environment(program):
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {"date_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "system": platform.platform(), "cpu": cpu[1] if cpu else platform.processor(),
+            "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(),
+            "llmrun": subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip()}
+
+
+def table(report):
+    lines = ["| | /health p50 ms | p99 ms | max ms | load | holds |", "|---|---|---|---|---|---|"]
+    for name, result in report["checks"].items():
+        health = result["health"] or {}
+        failed = [c["what"] for c in result["checks"] if not c["holds"]]
+        cells = [f"{health[key]:.1f}" if health.get(key) is not None else "" for key in ("p50_ms", "p99_ms", "max_ms")]
+        lines.append(f"| {name}: {result['title']} | {' | '.join(cells)} | {result['load']:.1f} | "
+                     f"{'yes' if not failed else 'NO: ' + '; '.join(failed)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", nargs="?")
+    parser.add_argument("--scale", type=float, default=1)
+    parser.add_argument("--only", default=",".join(CHECKS))
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    if options.list or not options.program:
+        print("\n".join(f"{name}: {check.__doc__}" for name, check in CHECKS.items()))
+        return
+    program = str(pathlib.Path(options.program).resolve())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    report = {"environment": environment(program), "scale": options.scale, "checks": {}}
+    is_sound = True
+    for name in options.only.split(","):
+        find, start = Findings(options.scale >= 1), time.monotonic()
+        health = asyncio.run(CHECKS[name](program, options.scale, find))
+        if health and health["asked"] >= 100:
+            find.check(f"/health P99 below {BOUND_MS} ms", health["p99_ms"] is not None and health["p99_ms"] < BOUND_MS,
+                       health, is_time=True)
+        report["checks"][name] = {"title": CHECKS[name].__doc__, "seconds": round(time.monotonic() - start, 1),
+                                  "load": os.getloadavg()[0], "health": health, "checks": find.checks}
+        print(f"{name}: {CHECKS[name].__doc__} ({time.monotonic() - start:.1f} s)", flush=True)
+        for check in find.checks:
+            is_sound &= check["holds"] or not check["counts"]
+            verdict = "ok  " if check["holds"] else "FAIL" if check["counts"] else "slow"
+            print(f"  {verdict} {check['what']}  {check['detail']}", flush=True)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "faults.json").write_text(json.dumps(report, indent=1) + "\n")
+        (options.out / "faults.md").write_text(table(report))
+    sys.exit(0 if is_sound else 1)
+
+
+if __name__ == "__main__":
+    main()
