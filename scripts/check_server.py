@@ -578,9 +578,43 @@ async def streams(program, scale, find):
         return health
 
 
+def microseconds(seconds, count):
+    return round(1e6 * seconds / count, 1)
+
+
+async def overhead(program, scale, find):
+    """what the server costs: an engine without a model and without a pause between steps"""
+    rounds, count = 5, max(50, int(2000 * scale))
+    latency, per_request, per_token, alone = [], [], [], []
+    one = post(completion(1, 1, False), close=False)
+    with Server(program, "--disable-access-log", step_ms=0) as server, \
+            socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(rounds):
+            cpu = server.cpu_seconds()
+            for _ in range(count):
+                start = time.perf_counter()
+                connection.sendall(one)
+                connection.recv(65536)
+                latency.append(time.perf_counter() - start)
+            per_request.append(microseconds(server.cpu_seconds() - cpu, count))
+    with Server(program, "--disable-access-log", step_ms=2) as server:
+        for num_streams, figures in ((1, alone), (64, per_token)):
+            for _ in range(rounds):
+                cpu, tokens = server.cpu_seconds(), count
+                answers = await asyncio.gather(*(ask_async(server.port, post(completion(i, tokens))) for i in range(num_streams)))
+                figures.append(microseconds(server.cpu_seconds() - cpu, num_streams * tokens))
+                find.check("each stream is whole", all(map(is_whole, answers)))
+    values = {"request": quantile(per_request, 0.5), "token": quantile(per_token, 0.5)}
+    find.check("below 100 us of CPU a request (median of 5 rounds)", values["request"] < 100,
+               f"{values['request']} us; sent to answered, client included: {1e6 * quantile(latency, 0.5):.0f} us", is_time=True)
+    find.check("below 10 us of CPU a token of 64 streams (median of 5 rounds)", values["token"] < 10,
+               f"{values['token']} us; of one stream, which wakes two threads a token: {quantile(alone, 0.5)} us", is_time=True)
+
+
 CHECKS = {"F37": disconnects, "F38": slow_readers, "F39": slow_heads, "F40": idle_connections, "F41": many_requests,
           "F42": many_connects, "F43": smuggling, "F44": large_bodies, "F45": no_descriptors, "F46": termination,
-          "F47": half_closes, "F48": port_in_use, "streams": streams}
+          "F47": half_closes, "F48": port_in_use, "streams": streams, "overhead": overhead}
 
 
 def environment(program):

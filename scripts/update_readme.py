@@ -318,7 +318,18 @@ def serving():
     return "\n\n".join(parts)
 
 
-BLOCKS = {"serving": serving, "eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+def server():
+    """What scripts/check_server.py saw, from results/server-*."""
+    parts = []
+    for folder in sorted((ROOT / "results").glob("server-*")):
+        report = read_json(f"results/{folder.name}/faults.json")
+        environment = report["environment"]
+        parts.append(f"{environment['cpu'].replace('(R)', '')}, {environment['cpus']} threads, shared with other work (its load is told); "
+                     f"`results/{folder.name}/`:\n\n" + (folder / "faults.md").read_text(encoding="utf-8").strip())
+    return "\n\n".join(parts)
+
+
+BLOCKS = {"serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
 
 
 def check(after, before):

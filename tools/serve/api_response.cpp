@@ -1,6 +1,8 @@
 #include "tools/serve/api_response.h"
 
+#include <algorithm>
 #include <ctime>
+#include <iterator>
 #include <random>
 #include <utility>
 
@@ -14,8 +16,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string json_text(const std::string& text) {
-  return dump_json(Json(text));
+// Most tokens are plain letters, which need no escaping.
+void append_json_text(const std::string& text, std::string& out) {
+  const bool is_plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+  });
+  if (is_plain) {
+    out += '"';
+    out += text;
+    out += '"';
+  } else {
+    out += dump_json(Json(text));
+  }
 }
 
 // The part of an output that stop_reason_json and finish_reason_json look at.
@@ -158,13 +170,13 @@ void ApiResponseWriter::append_delta(const ChoiceDelta& delta, const TokenUsage&
                    chunk_head_, delta.choice, usage_member({}));
   }
   state.is_started = true;
-  fmt::format_to(std::back_inserter(out), "data: {},\"choices\":[{{\"index\":{},", chunk_head_,
-                 delta.choice);
-  if (is_chat()) {
-    fmt::format_to(std::back_inserter(out), "\"delta\":{{\"content\":{}}}", json_text(text));
-  } else {
-    fmt::format_to(std::back_inserter(out), "\"text\":{}", json_text(text));
-  }
+  out += "data: ";
+  out += chunk_head_;
+  out += ",\"choices\":[{\"index\":";
+  out += std::to_string(delta.choice);
+  out += is_chat() ? ",\"delta\":{\"content\":" : ",\"text\":";
+  append_json_text(text, out);
+  if (is_chat()) out += '}';
   out += ",\"logprobs\":";
   out += item.sampling.logprobs && !delta.logprobs.empty()
              ? dump_json(formatter_.logprobs_of(item, delta.logprobs, state.num_characters))
@@ -180,7 +192,9 @@ void ApiResponseWriter::append_delta(const ChoiceDelta& delta, const TokenUsage&
   if (request_.return_token_ids) {
     fmt::format_to(std::back_inserter(out), ",\"token_ids\":{}", dump_json(Json(delta.token_ids)));
   }
-  fmt::format_to(std::back_inserter(out), "}}]{}}}\n\n", usage_member(usage));
+  out += "}]";
+  out += usage_member(usage);
+  out += "}\n\n";
 }
 
 std::string ApiResponseWriter::usage_member(const TokenUsage& usage) const {
