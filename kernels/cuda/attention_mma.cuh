@@ -77,18 +77,6 @@ __device__ __forceinline__ void multiply_add_16x8(float (&c)[4], const uint4& a,
   }
 }
 
-// Two floats as two neighbouring elements, `low` first in memory.
-template <typename T>
-__device__ __forceinline__ std::uint32_t pack(float low, float high) {
-  std::uint32_t r;
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  } else {
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  }
-  return r;
-}
-
 // Rows of 8 positions of one KV head are contiguous when block_size % 8 == 0: the index of such a
 // group of rows in the cache, for the block that holds `position`.
 __device__ __forceinline__ std::uint32_t row_group(int block, int position, int block_size,

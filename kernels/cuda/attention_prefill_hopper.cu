@@ -7,9 +7,9 @@
 #include "kernels/cuda/attention_dispatch.h"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_prefill.cuh"
-#include "kernels/cuda/attention_wgmma.cuh"
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/hopper.h"
+#include "kernels/cuda/warpgroup_product.cuh"
 
 namespace llmrun::kernels {
 namespace {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/element.cuh"
 
 namespace llmrun::kernels {
 
@@ -22,12 +23,6 @@ inline ScoreRule make_score_rule(const PagedAttention& args) {
           .softcap = has_cap ? args.logit_softcap * kLog2E : 0.0F,
           .window = args.sliding_window > 0 ? args.sliding_window : 0x7fffffff,
           .slopes = args.alibi_slopes};
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // Slope of a query head in base 2.

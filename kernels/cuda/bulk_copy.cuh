@@ -58,12 +58,50 @@ __device__ __forceinline__ void copy_box(std::uint32_t target, const CUtensorMap
       "l"(cache_policy)
       : "memory");
 }
+// The same to the same place in every block of the cluster whose bit is set in `blocks`; each
+// block's own barrier counts the bytes.
+__device__ __forceinline__ void copy_box_to_blocks(std::uint32_t target, const CUtensorMap* map,
+                                                   int column, int row, std::uint32_t barrier,
+                                                   std::uint16_t blocks,
+                                                   std::uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;" ::"r"(target),
+      "l"(reinterpret_cast<std::uint64_t>(map)), "r"(column), "r"(row), "r"(barrier), "h"(blocks),
+      "l"(cache_policy)
+      : "memory");
+}
+// Copies shared memory to the box of `map` at (column, row). What was written there before must be
+// made known to the copy engine by fence_for_copy_engine().
+__device__ __forceinline__ void store_box(const CUtensorMap* map, int column, int row,
+                                          std::uint32_t source) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+          reinterpret_cast<std::uint64_t>(map)),
+      "r"(column), "r"(row), "r"(source)
+      : "memory");
+}
+__device__ __forceinline__ void commit_stores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Waits until the thread's stores have read their source.
+__device__ __forceinline__ void wait_for_stores() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+__device__ __forceinline__ void fence_for_copy_engine() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<std::uint64_t>(map)) : "memory");
 }
 __device__ __forceinline__ std::uint64_t evict_first_policy() {
   std::uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ std::uint64_t evict_normal_policy() {
+  std::uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
 __device__ __forceinline__ std::uint64_t evict_last_policy() {
@@ -88,6 +126,10 @@ __device__ __forceinline__ float4 load_shared_floats(std::uint32_t address) {
   return result;
 }
 
+__device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
 // Clusters. `address` is of the block's own shared memory; the store goes to the same place in
 // block `rank` of the cluster.
 __device__ __forceinline__ void store_in_cluster(std::uint32_t address, std::uint32_t rank,
@@ -99,6 +141,18 @@ __device__ __forceinline__ void store_in_cluster(std::uint32_t address, std::uin
       "st.shared::cluster.v4.f32 [remote], {%2, %3, %4, %5};\n"
       "}\n" ::"r"(address),
       "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+      : "memory");
+}
+// Arrives at the barrier that lies at `barrier` in block `rank` of the cluster. Orders reads of
+// shared memory, not writes of global memory: a fence of that reach costs a thousand cycles.
+__device__ __forceinline__ void arrive_in_cluster(std::uint32_t barrier, std::uint32_t rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
+      "}\n" ::"r"(barrier),
+      "r"(rank)
       : "memory");
 }
 // Orders no memory accesses; the other one waits until all copies under way have come.

@@ -11,7 +11,7 @@ bool is_aligned(const void* pointer) {
 
 }  // namespace
 
-bool supports_skinny_linear(const SkinnyLinear& args) {
+bool supports_skinny_linear(const LinearArguments& args) {
   constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
   if (args.dtype != DType::kBf16 && args.dtype != DType::kF16) return false;
   if (args.out_dtype != args.dtype && args.out_dtype != DType::kF32) return false;
@@ -24,7 +24,7 @@ bool supports_skinny_linear(const SkinnyLinear& args) {
   return is_aligned(args.x) && is_aligned(args.weight);
 }
 
-void skinny_linear(const Launch& launch, const SkinnyLinear& args) {
+void skinny_linear(const Launch& launch, const LinearArguments& args) {
   LLMRUN_CHECK(supports_skinny_linear(args));
   if (runs_hopper_code()) {
     const std::size_t shared_bytes =

@@ -97,13 +97,15 @@ __global__ void __launch_bounds__(kWarps* kWarpLanes)
       sum.z += part.z;
       sum.w += part.w;
     }
-    output.finish(blockIdx.x, tile, lane, sum, output.addend(blockIdx.x, tile, lane));
+    const std::int64_t block_row = static_cast<std::int64_t>(blockIdx.x) * kTileRows;
+    output.finish(block_row, output.num_rows, tile, lane, sum,
+                  output.addend(block_row, output.num_rows, tile, lane));
   }
 }
 
 }  // namespace
 
-void skinny_linear_direct(const Launch& options, const SkinnyLinear& args) {
+void skinny_linear_direct(const Launch& options, const LinearArguments& args) {
   dispatch_half_type(args.dtype, [&](auto element) {
     using T = decltype(element);
     dispatch_token_tiles(args.num_tokens, [&](auto token_tiles) {

@@ -70,43 +70,46 @@ struct SkinnyOutput {
   }
 
   // Bias and residual of a fragment, to be added to its sums. Reads what earlier kernels wrote.
-  __device__ __forceinline__ float4 addend(std::int64_t tile, int token_tile, int lane) const {
+  // `first_row` is the tile's; rows from `end_row` on are not the caller's.
+  __device__ __forceinline__ float4 addend(std::int64_t first_row, std::int64_t end_row,
+                                           int token_tile, int lane) const {
     float4 result{0.0F, 0.0F, 0.0F, 0.0F};
-    const std::int64_t low = tile * kTileRows + lane / 4;
+    const std::int64_t low = first_row + lane / 4;
     const std::int64_t token = token_tile * kTileTokens + (lane % 4) * 2;
     if (bias != nullptr) {
-      if (low < num_rows) result.x = result.y = to_float(bias[low]);
-      if (low + 8 < num_rows) result.z = result.w = to_float(bias[low + 8]);
+      if (low < end_row) result.x = result.y = to_float(bias[low]);
+      if (low + 8 < end_row) result.z = result.w = to_float(bias[low + 8]);
     }
     if (epilogue == CudaLinearEpilogue::kAdd) {
       const bool has_first = token < num_tokens;
       const bool has_second = token + 1 < num_tokens;
-      if (low < num_rows && has_first) result.x += load(token, low);
-      if (low < num_rows && has_second) result.y += load(token + 1, low);
-      if (low + 8 < num_rows && has_first) result.z += load(token, low + 8);
-      if (low + 8 < num_rows && has_second) result.w += load(token + 1, low + 8);
+      if (low < end_row && has_first) result.x += load(token, low);
+      if (low < end_row && has_second) result.y += load(token + 1, low);
+      if (low + 8 < end_row && has_first) result.z += load(token, low + 8);
+      if (low + 8 < end_row && has_second) result.w += load(token + 1, low + 8);
     }
     return result;
   }
 
-  __device__ __forceinline__ void finish(std::int64_t tile, int token_tile, int lane,
-                                         const float4& sum, const float4& added) const {
-    const std::int64_t low = tile * kTileRows + lane / 4;
+  __device__ __forceinline__ void finish(std::int64_t first_row, std::int64_t end_row,
+                                         int token_tile, int lane, const float4& sum,
+                                         const float4& added) const {
+    const std::int64_t low = first_row + lane / 4;
     const std::int64_t token = token_tile * kTileTokens + (lane % 4) * 2;
     const float4 value{sum.x + added.x, sum.y + added.y, sum.z + added.z, sum.w + added.w};
     if (epilogue == CudaLinearEpilogue::kSiluMul) {
-      if (low >= num_rows) return;
-      const std::int64_t row = tile * 8 + lane / 4;
+      if (low >= end_row) return;
+      const std::int64_t row = first_row / 2 + lane / 4;
       const std::int64_t stride = num_rows / 2;
       store(token, token * stride + row, value.x / (1.0F + __expf(-value.x)) * value.z);
       store(token + 1, (token + 1) * stride + row, value.y / (1.0F + __expf(-value.y)) * value.w);
       return;
     }
-    if (low < num_rows) {
+    if (low < end_row) {
       store(token, token * num_rows + low, value.x);
       store(token + 1, (token + 1) * num_rows + low, value.y);
     }
-    if (low + 8 < num_rows) {
+    if (low + 8 < end_row) {
       store(token, token * num_rows + low + 8, value.z);
       store(token + 1, (token + 1) * num_rows + low + 8, value.w);
     }
@@ -114,7 +117,7 @@ struct SkinnyOutput {
 };
 
 template <typename T>
-SkinnyOutput<T> skinny_output(const SkinnyLinear& args) {
+SkinnyOutput<T> skinny_output(const LinearArguments& args) {
   return {args.out,      static_cast<const T*>(args.bias), args.num_tokens, args.num_rows,
           args.epilogue, args.out_dtype == DType::kF32};
 }

@@ -12,43 +12,44 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 
 // Rows and columns to blocks, so that all multiprocessors have the same bytes to read. It must not
 // look at the number of tokens, on which no sum's order may depend.
-void choose_division(SkinnyStreamPlan& plan, std::int64_t row_tiles, std::int64_t chunks,
+void choose_division(SkinnyStreamPlan& plan, const LinearArguments& args, std::int64_t chunks,
                      const SkinnyStreamDevice& device) {
+  const int row_step = args.epilogue == CudaLinearEpilogue::kSiluMul ? kSkinnyTileRows : 8;
+  constexpr int kMaxRows = kMaxSkinnyTilesPerBlock * kSkinnyTileRows;
   double best = 0.0;
   for (const int splits : {1, 2, 4}) {
     const std::int64_t places = splits == 1   ? device.num_multiprocessors
                                 : splits == 2 ? device.num_multiprocessors / 2
                                               : device.max_clusters_of_4;
-    for (int tiles = 1; tiles <= kMaxSkinnyTilesPerBlock; ++tiles) {
+    for (int rows = row_step; rows <= kMaxRows; rows += row_step) {
       if (places == 0) continue;
-      const std::int64_t groups = ceil_div(row_tiles, tiles);
+      const std::int64_t groups = ceil_div(args.num_rows, rows);
       const std::int64_t passes = ceil_div(groups, places);
       if (splits > 1 && (passes > 1 || chunks < 2 * splits)) continue;
-      // In tiles of weights a block reads; x costs about half a tile beside each chunk, adding up a
-      // cluster as much as 8 tiles.
-      const double cost = static_cast<double>(passes * ceil_div(chunks, splits)) * (tiles + 0.5) +
-                          (splits > 1 ? 8.0 : 0.0);
+      // In rows of weights a block reads; x costs about 8 rows beside each chunk, adding up a
+      // cluster as much as 128 rows.
+      const double cost = static_cast<double>(passes * ceil_div(chunks, splits) * (rows + 8)) +
+                          (splits > 1 ? 128.0 : 0.0);
       if (best > 0.0 && cost >= best) continue;
       best = cost;
-      plan.tiles_per_block = tiles;
+      plan.rows_per_block = rows;
       plan.num_splits = splits;
       plan.num_blocks = static_cast<int>(std::min(groups, places) * splits);
-      // Few tiles: several warps take turns at the columns, so that a block has about 8.
-      plan.warp_groups = passes > 1 ? 1 : std::max(1, 8 / tiles);
+      // Few tiles: several warps take turns at the columns.
+      plan.warp_groups = passes > 1 ? 1 : kMaxSkinnyTilesPerBlock / plan.tiles_per_block();
     }
   }
 }
 
 }  // namespace
 
-SkinnyStreamPlan plan_skinny_stream(const SkinnyLinear& args, const SkinnyStreamDevice& device,
+SkinnyStreamPlan plan_skinny_stream(const LinearArguments& args, const SkinnyStreamDevice& device,
                                     std::size_t shared_bytes) {
   SkinnyStreamPlan plan;
-  const std::int64_t row_tiles = ceil_div(args.num_rows, kSkinnyTileRows);
   const std::int64_t chunks = ceil_div(args.num_columns, kSkinnyChunkColumns);
-  choose_division(plan, row_tiles, chunks, device);
+  choose_division(plan, args, chunks, device);
   const std::int64_t passes =
-      ceil_div(ceil_div(row_tiles, plan.tiles_per_block), plan.num_blocks / plan.num_splits);
+      ceil_div(ceil_div(args.num_rows, plan.rows_per_block), plan.num_blocks / plan.num_splits);
   const auto loads = static_cast<int>(passes * ceil_div(chunks, plan.num_splits));
   const int groups = plan.warp_groups;
   plan.num_slots = std::max(std::min(loads, kMaxSkinnySlots) / groups * groups, groups);

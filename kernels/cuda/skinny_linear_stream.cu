@@ -7,12 +7,12 @@
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/skinny_linear_fragment.cuh"
 #include "kernels/cuda/skinny_linear_variants.h"
+#include "kernels/cuda/tensor_map.h"
 
 namespace llmrun::kernels {
 namespace {
 
 constexpr int kChunkBytes = kChunkColumns * 2;               // of one row
-constexpr int kTileBytes = kTileRows * kChunkBytes;          // of a slot, per tile of rows
 constexpr int kTokenTileBytes = kTileTokens * kChunkBytes;   // of a slot, per tile of tokens
 constexpr int kFragmentBytes = kWarpLanes * sizeof(float4);  // of a received sum
 constexpr int kSharedAlignment = 1024;                       // of a 128-byte swizzled box
@@ -41,12 +41,12 @@ struct StreamLayout {
 StreamLayout stream_layout(int token_tiles, const SkinnyStreamPlan& plan) {
   StreamLayout layout{};
   const auto slots = static_cast<std::uint32_t>(plan.num_slots);
-  layout.weight_slot_bytes = static_cast<std::uint32_t>(plan.tiles_per_block) * kTileBytes;
+  layout.weight_slot_bytes = static_cast<std::uint32_t>(plan.rows_per_block * kChunkBytes);
   layout.token_slot_bytes = static_cast<std::uint32_t>(token_tiles) * kTokenTileBytes;
   layout.token_slots = slots * layout.weight_slot_bytes;
   const std::uint32_t slots_end = layout.token_slots + slots * layout.token_slot_bytes;
   const auto splits = static_cast<std::uint32_t>(plan.num_splits);
-  const auto fragments = static_cast<std::uint32_t>(plan.tiles_per_block * token_tiles);
+  const auto fragments = static_cast<std::uint32_t>(plan.tiles_per_block() * token_tiles);
   const std::uint32_t sources = splits * static_cast<std::uint32_t>(plan.warp_groups);
   const std::uint32_t received_bytes =
       sources == 1 ? 0 : (fragments + splits - 1) / splits * sources * kFragmentBytes;
@@ -59,21 +59,24 @@ StreamLayout stream_layout(int token_tiles, const SkinnyStreamPlan& plan) {
 
 struct StreamArguments {
   StreamLayout layout;
-  int tiles_per_block;
+  int rows_per_block;
+  int tiles_per_block;  // the last one may have rows that are not the block's
   int num_splits;
   int warp_groups;
   int num_slots;
-  int num_row_tiles;
+  int num_rows;
   int num_chunks;  // of all columns
 };
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 
-// What a block does: `num_passes` groups of row tiles, each over chunks [first, first + count).
+constexpr int kTileBytes = kTileRows * kChunkBytes;  // of a slot, per warp's tile of rows
+
+// What a block does: `num_passes` groups of rows, each over chunks [first, first + count).
 struct BlockWork {
-  int rank;         // of the split
-  int first_tile;   // of the first pass
-  int tile_stride;  // from pass to pass
+  int rank;        // of the split
+  int first_row;   // of the first pass
+  int row_stride;  // from pass to pass
   int num_passes;
   int first_chunk;
   int num_chunks;
@@ -81,9 +84,9 @@ struct BlockWork {
   __device__ explicit BlockWork(const StreamArguments& args) {
     const auto splits = static_cast<unsigned>(args.num_splits);
     rank = static_cast<int>(blockIdx.x % splits);
-    first_tile = static_cast<int>(blockIdx.x / splits) * args.tiles_per_block;
-    tile_stride = static_cast<int>(gridDim.x / splits) * args.tiles_per_block;
-    num_passes = (args.num_row_tiles - first_tile + tile_stride - 1) / tile_stride;
+    first_row = static_cast<int>(blockIdx.x / splits) * args.rows_per_block;
+    row_stride = static_cast<int>(gridDim.x / splits) * args.rows_per_block;
+    num_passes = (args.num_rows - first_row + row_stride - 1) / row_stride;
     first_chunk = split_begin(args, rank);
     num_chunks = split_begin(args, rank + 1) - first_chunk;
   }
@@ -127,14 +130,14 @@ struct Cursor {
 
   __device__ explicit Cursor(const BlockWork& work)
       : column(work.first_chunk * kChunkColumns),
-        row(work.first_tile * kTileRows),
+        row(work.first_row),
         chunks_left(work.num_chunks) {}
   __device__ void advance(const BlockWork& work) {
     column += kChunkColumns;
     if (--chunks_left > 0) return;
     chunks_left = work.num_chunks;
     column = work.first_chunk * kChunkColumns;
-    row += work.tile_stride * kTileRows;
+    row += work.row_stride;
   }
 };
 
@@ -265,12 +268,13 @@ class Reduction {
   __device__ Reduction(const SkinnyOutput<T>& output, const StreamArguments& args,
                        const BlockWork& work, const WarpPlace& place, std::uint32_t shared)
       : output_(output),
+        args_(args),
         work_(work),
         place_(place),
         splits_(args.num_splits),
         sources_(args.num_splits * args.warp_groups),
         source_(work.rank * args.warp_groups + place.group),
-        num_tiles_(min(args.tiles_per_block, args.num_row_tiles - work.first_tile)),
+        num_tiles_((end_row() - work.first_row + kTileRows - 1) / kTileRows),
         received_(shared + args.layout.received + static_cast<std::uint32_t>(place.lane) * 16),
         fragment_(place.warp * args.num_splits + work.rank) {
     added_ = addend();  // early: it is wanted at the very end, when nothing hides its latency
@@ -296,8 +300,7 @@ class Reduction {
         sum.z += part.z;
         sum.w += part.w;
       }
-      output_.finish(work_.first_tile + fragment_ / kTokenTiles, fragment_ % kTokenTiles,
-                     place_.lane, sum, added_);
+      output_.finish(fragment_row(), end_row(), fragment_ % kTokenTiles, place_.lane, sum, added_);
       fragment_ += place_.num_warps * splits_;
       added_ = addend();
     }
@@ -306,8 +309,13 @@ class Reduction {
  private:
   __device__ float4 addend() const {
     if (fragment_ >= num_tiles_ * kTokenTiles) return float4{0.0F, 0.0F, 0.0F, 0.0F};
-    return output_.addend(work_.first_tile + fragment_ / kTokenTiles, fragment_ % kTokenTiles,
-                          place_.lane);
+    return output_.addend(fragment_row(), end_row(), fragment_ % kTokenTiles, place_.lane);
+  }
+  __device__ int end_row() const {
+    return min(work_.first_row + args_.rows_per_block, args_.num_rows);
+  }
+  __device__ int fragment_row() const {
+    return work_.first_row + fragment_ / kTokenTiles * kTileRows;
   }
   __device__ std::uint32_t slot(int fragment, int source) const {
     return received_ +
@@ -315,6 +323,7 @@ class Reduction {
   }
 
   const SkinnyOutput<T>& output_;
+  const StreamArguments& args_;
   const BlockWork& work_;
   WarpPlace place_;
   int splits_;
@@ -415,74 +424,38 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
   }
   for (int pass = 0; pass < work.num_passes; ++pass) {
     accumulate();
-    const int row_tile = work.first_tile + pass * work.tile_stride + place.tile;
+    const int block_row = work.first_row + pass * work.row_stride;
+    const int tile_row = block_row + place.tile * kTileRows;
+    const int end_row = min(block_row + args.rows_per_block, args.num_rows);
 #pragma unroll
     for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile) {
-      if (row_tile < args.num_row_tiles) {
-        output.finish(row_tile, token_tile, lane, sums[token_tile],
-                      output.addend(row_tile, token_tile, lane));
-      }
+      output.finish(tile_row, end_row, token_tile, lane, sums[token_tile],
+                    output.addend(tile_row, end_row, token_tile, lane));
       sums[token_tile] = float4{0.0F, 0.0F, 0.0F, 0.0F};
     }
   }
 #endif
 }
 
-// The driver's function that describes a matrix to the copy engine.
-using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
-
-EncodeTensorMap encode_tensor_map() {
-  static const EncodeTensorMap function = [] {
-    void* pointer = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    check_cuda(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &pointer, 12000,
-                                                cudaEnableDefault, &result),
-               "cuTensorMapEncodeTiled");
-    if (result != cudaDriverEntryPointSuccess || pointer == nullptr) {
-      throw Error(ErrorKind::kDevice, "CUDA: the driver has no cuTensorMapEncodeTiled");
-    }
-    return reinterpret_cast<EncodeTensorMap>(pointer);
-  }();
-  return function;
-}
-
-// A [rows, columns] matrix, read in boxes of [box_rows, 64]. What lies outside reads as zero.
-CUtensorMap matrix_map(const void* data, DType dtype, std::int64_t rows, std::int64_t columns,
-                       int box_rows) {
-  CUtensorMap map{};
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(columns) * 2};
-  const cuuint32_t box[2] = {kChunkColumns, static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t steps[2] = {1, 1};
-  const CUresult status = encode_tensor_map()(
-      &map,
-      dtype == DType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-      const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS) {
-    throw Error(ErrorKind::kInternal, "CUDA: cuTensorMapEncodeTiled refuses a matrix");
-  }
-  return map;
-}
-
 template <typename T, int kTokenTiles>
-void launch_stream(const Launch& options, const SkinnyLinear& args, const SkinnyStreamPlan& plan) {
+void launch_stream(const Launch& options, const LinearArguments& args,
+                   const SkinnyStreamPlan& plan) {
   // A slot must be the same warps' in every round: a barrier tells neighbouring rounds apart, no
   // more.
   LLMRUN_CHECK(plan.num_slots > 0 && plan.num_slots % plan.warp_groups == 0);
   StreamArguments arguments{};
   arguments.layout = stream_layout(kTokenTiles, plan);
-  arguments.tiles_per_block = plan.tiles_per_block;
+  arguments.rows_per_block = plan.rows_per_block;
+  arguments.tiles_per_block = plan.tiles_per_block();
   arguments.num_splits = plan.num_splits;
   arguments.warp_groups = plan.warp_groups;
   arguments.num_slots = plan.num_slots;
-  arguments.num_row_tiles = static_cast<int>((args.num_rows + kTileRows - 1) / kTileRows);
+  arguments.num_rows = static_cast<int>(args.num_rows);
   arguments.num_chunks = static_cast<int>((args.num_columns + kChunkColumns - 1) / kChunkColumns);
-  const CUtensorMap weights = matrix_map(args.weight, args.dtype, args.num_rows, args.num_columns,
-                                         plan.tiles_per_block * kTileRows);
+  const CUtensorMap weights =
+      tensor_map(args.weight, args.dtype, args.num_rows, args.num_columns, plan.rows_per_block);
   const CUtensorMap tokens =
-      matrix_map(args.x, args.dtype, args.num_tokens, args.num_columns, kTokenTiles * kTileTokens);
+      tensor_map(args.x, args.dtype, args.num_tokens, args.num_columns, kTokenTiles * kTileTokens);
   const auto kernel = stream_kernel<T, kTokenTiles>;
   const char* name = "skinny linear (stream)";
   check_cuda(
@@ -491,7 +464,7 @@ void launch_stream(const Launch& options, const SkinnyLinear& args, const Skinny
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared),
              name);
-  const int warps = plan.tiles_per_block * plan.warp_groups + 1;
+  const int warps = arguments.tiles_per_block * plan.warp_groups + 1;
   cudaLaunchAttribute attributes[2]{};
   unsigned num_attributes = 0;
   if (plan.num_splits > 1) {
@@ -554,14 +527,14 @@ SkinnyStreamDevice skinny_stream_device() {
   return known;
 }
 
-std::size_t skinny_stream_shared_bytes(const SkinnyLinear& args, const SkinnyStreamPlan& plan) {
+std::size_t skinny_stream_shared_bytes(const LinearArguments& args, const SkinnyStreamPlan& plan) {
   std::size_t bytes = 0;
   dispatch_token_tiles(args.num_tokens,
                        [&](auto tiles) { bytes = stream_layout(tiles, plan).total; });
   return bytes;
 }
 
-void skinny_linear_stream(const Launch& launch, const SkinnyLinear& args,
+void skinny_linear_stream(const Launch& launch, const LinearArguments& args,
                           const SkinnyStreamPlan& plan) {
   dispatch_half_type(args.dtype, [&](auto element) {
     dispatch_token_tiles(args.num_tokens, [&](auto token_tiles) {

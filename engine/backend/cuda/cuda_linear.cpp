@@ -6,6 +6,7 @@
 #include "engine/backend/cuda/cuda_graph.h"
 #include "engine/core/error.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gate_up_linear.h"
 #include "kernels/cuda/skinny_linear.h"
 #include "kernels/cuda/weights.h"
 
@@ -24,7 +25,7 @@ constexpr std::int64_t kTunedTokens = 8192;
 // A model of fewer bytes gains nothing from measurements that take longer than its work.
 constexpr std::size_t kSmallestTunedModel = std::size_t{256} << 20;
 
-kernels::SkinnyLinear skinny_args(const GemmCall& call, CudaLinearEpilogue epilogue) {
+kernels::LinearArguments linear_arguments(const GemmCall& call, CudaLinearEpilogue epilogue) {
   return {.out = call.out,
           .x = call.x,
           .weight = call.weight,
@@ -94,7 +95,9 @@ void CudaLinear::run(void* out, DType out_dtype, const void* x, std::int64_t num
   if (num_tokens == 0) return;
   GemmCall call = call_of(out, out_dtype, x, num_tokens, weight);
   call.adds = epilogue == CudaLinearEpilogue::kAdd;
-  run_chosen(call, epilogue, planner_.choose(call.shape, num_tokens, can_stream(call, epilogue)));
+  run_chosen(call, epilogue, planner_.choose(call.shape, num_tokens, [&](GemmKernel kernel) {
+    return can_run(kernel, call, epilogue);
+  }));
 }
 
 void CudaLinear::run_gate_up(void* out, const void* x, std::int64_t num_tokens,
@@ -102,14 +105,13 @@ void CudaLinear::run_gate_up(void* out, const void* x, std::int64_t num_tokens,
   LLMRUN_CHECK(weight.is_gate_up());
   if (num_tokens == 0) return;
   const GemmCall call = call_of(out, weight.dtype(), x, num_tokens, weight);
-  // The streaming kernel knows one activation.
-  const bool streams =
-      activation == Activation::kSilu && can_stream(call, CudaLinearEpilogue::kSiluMul);
-  const GemmChoice& choice = planner_.choose(call.shape, num_tokens, streams);
-  if (choice.streams_weights) {
-    run_chosen(call, CudaLinearEpilogue::kSiluMul, choice);
-  } else {
+  const GemmChoice& choice = planner_.choose(call.shape, num_tokens, [&](GemmKernel kernel) {
+    return activation == Activation::kSilu && can_run(kernel, call, CudaLinearEpilogue::kSiluMul);
+  });
+  if (choice.kernel == GemmKernel::kCublasLt) {
     run_gate_up_slices(call, activation, choice);
+  } else {
+    run_chosen(call, CudaLinearEpilogue::kSiluMul, choice);
   }
 }
 
@@ -133,15 +135,26 @@ GemmShape CudaLinear::shape_of(const CudaLinearWeight& weight, DType out_dtype) 
           .is_gate_up = weight.is_gate_up()};
 }
 
-bool CudaLinear::can_stream(const GemmCall& call, CudaLinearEpilogue epilogue) const {
-  return !options_.deterministic && kernels::supports_skinny_linear(skinny_args(call, epilogue));
+bool CudaLinear::can_run(GemmKernel kernel, const GemmCall& call,
+                         CudaLinearEpilogue epilogue) const {
+  if (options_.deterministic) return false;
+  const kernels::LinearArguments args = linear_arguments(call, epilogue);
+  return kernel == GemmKernel::kSkinny ? kernels::supports_skinny_linear(args)
+                                       : kernels::supports_gate_up_linear(args);
 }
 
 void CudaLinear::run_chosen(const GemmCall& call, CudaLinearEpilogue epilogue,
                             const GemmChoice& choice) {
-  if (choice.streams_weights) {
-    kernels::skinny_linear(launch_, skinny_args(call, epilogue));
-  } else if (epilogue == CudaLinearEpilogue::kSiluMul) {
+  switch (choice.kernel) {
+    case GemmKernel::kSkinny:
+      kernels::skinny_linear(launch_, linear_arguments(call, epilogue));
+      return;
+    case GemmKernel::kGateUp:
+      kernels::gate_up_linear(launch_, linear_arguments(call, epilogue));
+      return;
+    case GemmKernel::kCublasLt: break;
+  }
+  if (epilogue == CudaLinearEpilogue::kSiluMul) {
     run_gate_up_slices(call, Activation::kSilu, choice);
   } else {
     gemm_.run(call, choice.algo, workspace_.data(), launch_.stream);
@@ -157,9 +170,11 @@ void CudaLinear::run_gate_up_slices(const GemmCall& call, Activation activation,
     slice.x = offset(call.x, begin * call.shape.num_columns, call.shape.dtype);
     slice.out = gate_up_->data();
     const bool is_whole = slice.num_tokens == call.num_tokens;
-    gemm_.run(slice,
-              is_whole ? choice.algo : planner_.choose(call.shape, slice.num_tokens, false).algo,
-              workspace_.data(), launch_.stream);
+    const auto no_own_kernel = [](GemmKernel) { return false; };
+    gemm_.run(
+        slice,
+        is_whole ? choice.algo : planner_.choose(call.shape, slice.num_tokens, no_own_kernel).algo,
+        workspace_.data(), launch_.stream);
     kernels::gate_mul(launch_, offset(call.out, begin * intermediate_size, call.shape.dtype),
                       slice.out, slice.num_tokens, intermediate_size, activation, call.shape.dtype);
   }
@@ -170,14 +185,13 @@ void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
   const std::filesystem::path path = GemmPlanner::default_path();
   planner_.load(path);
   const std::int64_t logits_tokens = GemmPlanner::measured_size(max_logits_rows);
+  const std::int64_t layer_tokens =
+      GemmPlanner::measured_size(std::min(max_num_tokens, kTunedTokens));
   std::map<GemmShape, std::int64_t> largest;  // and the most tokens it is used with
   std::size_t x_row_bytes = 0;
   std::size_t out_row_bytes = 0;  // of layers
   for (const CudaLinearWeight* weight : weights_) {
     const bool makes_logits = weight->num_rows() == vocab_size;
-    const std::int64_t layer_tokens =
-        weight->is_gate_up() ? gate_up_tokens(max_num_tokens)
-                             : GemmPlanner::measured_size(std::min(max_num_tokens, kTunedTokens));
     largest[shape_of(*weight, makes_logits ? DType::kF32 : weight->dtype())] =
         makes_logits ? logits_tokens : layer_tokens;
     const std::size_t element = dtype_bytes(weight->dtype());
@@ -187,8 +201,7 @@ void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
   }
   // Operands of the largest products; of smaller ones when memory is short.
   const auto logits_bytes = static_cast<std::size_t>(logits_tokens * vocab_size) * sizeof(float);
-  std::int64_t num_tokens =
-      std::max(GemmPlanner::measured_size(std::min(max_num_tokens, kTunedTokens)), logits_tokens);
+  std::int64_t num_tokens = std::max(layer_tokens, logits_tokens);
   const auto scratch_bytes = [&] {
     return static_cast<std::size_t>(num_tokens) * (x_row_bytes + out_row_bytes) + logits_bytes;
   };
@@ -222,7 +235,7 @@ double CudaLinear::measure(const GemmShape& shape, std::int64_t num_tokens,
   }
   call.weight = weights.front()->data();
   call.bias = weights.front()->bias();
-  if (choice.streams_weights && !can_stream(call, epilogue)) return -1;
+  if (choice.kernel != GemmKernel::kCublasLt && !can_run(choice.kernel, call, epilogue)) return -1;
   const std::size_t num_calls = num_tokens <= 512 ? std::max<std::size_t>(weights.size(), 4) : 4;
   CudaEvent begin(true);
   CudaEvent end(true);

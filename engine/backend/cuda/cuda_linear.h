@@ -1,5 +1,5 @@
-// Matrix products of the CUDA backend: each on the weight-streaming kernel or on cuBLASLt, as
-// GemmPlanner decided, with the work that goes before and after.
+// Matrix products of the CUDA backend: each on an own kernel or on cuBLASLt, as GemmPlanner
+// decided, with the work that goes before and after.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 #include "engine/backend/cuda/gemm_plan.h"
 #include "engine/core/activation.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/linear_epilogue.h"
+#include "kernels/cuda/linear_arguments.h"
 
 namespace llmrun {
 
@@ -49,7 +49,7 @@ class CudaLinear {
 
  private:
   GemmShape shape_of(const CudaLinearWeight& weight, DType out_dtype) const;
-  bool can_stream(const GemmCall& call, kernels::CudaLinearEpilogue epilogue) const;
+  bool can_run(GemmKernel kernel, const GemmCall& call, kernels::CudaLinearEpilogue epilogue) const;
   void run_chosen(const GemmCall& call, kernels::CudaLinearEpilogue epilogue,
                   const GemmChoice& choice);
   GemmCall call_of(void* out, DType out_dtype, const void* x, std::int64_t num_tokens,

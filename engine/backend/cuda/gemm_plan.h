@@ -1,5 +1,5 @@
-// GemmPlanner: how each matrix product runs: on the weight-streaming kernel or by which of
-// cuBLASLt's algorithms. Measured once on this device, kept in a file, else cuBLASLt's own guess.
+// GemmPlanner: how each matrix product runs: on one of the own kernels or by which of cuBLASLt's
+// algorithms. Measured once on this device, kept in a file, else cuBLASLt's own guess.
 //
 // A product is out [M, N] = x [M, K] W [N, K]^T (+ bias), or out += that. Measured are M of a few
 // dozen sizes; any M runs the way of the next measured size that is not smaller, if it was
@@ -72,10 +72,16 @@ class CublasLtGemm {
   cublasLtHandle_t handle_ = nullptr;
 };
 
+enum class GemmKernel : std::uint8_t {
+  kCublasLt,
+  kSkinny,  // kernels/cuda/skinny_linear.h
+  kGateUp,  // kernels/cuda/gate_up_linear.h
+};
+
 // What was decided for one (shape, M).
 struct GemmChoice {
-  bool streams_weights = false;  // kernels/cuda/skinny_linear.h
-  cublasLtMatmulAlgo_t algo{};   // otherwise
+  GemmKernel kernel = GemmKernel::kCublasLt;
+  cublasLtMatmulAlgo_t algo{};  // of cuBLASLt
 };
 
 class GemmPlanner {
@@ -86,8 +92,9 @@ class GemmPlanner {
   };
   GemmPlanner(const CublasLtGemm& gemm, const Options& options) : gemm_(gemm), options_(options) {}
 
-  // The way for this product. `can_stream`: the weight-streaming kernel takes it.
-  const GemmChoice& choose(const GemmShape& shape, std::int64_t num_tokens, bool can_stream);
+  // The way for this product. can_run(kernel): whether an own kernel takes it.
+  using CanRun = std::function<bool(GemmKernel)>;
+  const GemmChoice& choose(const GemmShape& shape, std::int64_t num_tokens, const CanRun& can_run);
 
   // The size that products of `num_tokens` run like: the next measured one that is not smaller,
   // else the largest.
@@ -108,7 +115,9 @@ class GemmPlanner {
  private:
   using Key = std::tuple<GemmShape, std::int64_t>;
 
-  GemmChoice decide(const GemmShape& shape, std::int64_t num_tokens, bool can_stream) const;
+  GemmChoice decide(const GemmShape& shape, std::int64_t num_tokens, const CanRun& can_run) const;
+  // At the next measured size that is not smaller, else the largest; null when there is none.
+  const GemmChoice* find_measured(const GemmShape& shape, std::int64_t num_tokens) const;
   std::string library_key() const;
 
   const CublasLtGemm& gemm_;
