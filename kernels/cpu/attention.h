@@ -75,5 +75,8 @@ AttentionSpan attention_span(const AttentionArgs& args, const AttentionTask& tas
 const AttentionKernel& attention_portable();
 const AttentionKernel& attention_avx2();
 const AttentionKernel& attention_avx512();
+// run() over a bf16 cache only; it rounds queries and softmax weights to bf16. The calling thread
+// must have the operating system's permission for AMX (request_amx()).
+const AttentionKernel& attention_bf16_amx();
 
 }  // namespace llmrun::kernels

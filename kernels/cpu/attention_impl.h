@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/vec_math.h"
@@ -155,19 +154,17 @@ Vec load_cached(const void* row, std::int64_t i, std::int64_t head_dim) {
 
 // The cached rows of `count` positions from `begin` on, as pointers to keys (or values); the last
 // one repeated up to kKvTile.
-template <bool kIsBf16>
-void find_rows(const AttentionArgs& args, const AttentionTask& task, const void* cache,
-               std::int64_t begin, std::int64_t count, const void** rows) {
-  using Element = std::conditional_t<kIsBf16, std::uint16_t, float>;
-  const auto* base = static_cast<const Element*>(cache);
-  const std::int64_t head_stride = args.block_size * args.head_dim;
+inline void find_rows(const AttentionArgs& args, const AttentionTask& task, const void* cache,
+                      std::int64_t begin, std::int64_t count, const void** rows) {
+  const std::int64_t row_bytes = args.head_dim * (args.is_bf16 ? 2 : 4);
+  const std::int64_t head_bytes = args.block_size * row_bytes;
   const std::int32_t* block = task.block_table + begin / args.block_size;
   std::int64_t offset = begin % args.block_size;
   for (std::int64_t i = 0; i < count; ++block, offset = 0) {
-    const Element* head = base + (*block * args.num_kv_heads + task.kv_head) * head_stride;
-    for (; offset < args.block_size && i < count; ++offset, ++i) {
-      rows[i] = head + offset * args.head_dim;
-    }
+    const char* head =
+        static_cast<const char*>(cache) + (*block * args.num_kv_heads + task.kv_head) * head_bytes;
+    for (; offset < args.block_size && i < count; ++offset, ++i)
+      rows[i] = head + offset * row_bytes;
   }
   for (std::int64_t i = count; i < kKvTile; ++i) rows[i] = rows[count - 1];
 }
@@ -215,9 +212,9 @@ template <bool kIsBf16>
 void load_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
                std::int64_t count, const AttentionScratch& scratch) {
   const void* rows[kKvTile];
-  find_rows<kIsBf16>(args, task, args.key, begin, count, rows);
+  find_rows(args, task, args.key, begin, count, rows);
   load_keys<kIsBf16>(args, rows, count, scratch.key);
-  find_rows<kIsBf16>(args, task, args.value, begin, count, rows);
+  find_rows(args, task, args.value, begin, count, rows);
   load_values<kIsBf16>(args, rows, count, scratch.value);
 }
 
@@ -389,38 +386,55 @@ inline void load_queries(const AttentionArgs& args, const AttentionTask& task, f
   }
 }
 
-inline void attend_split(const AttentionArgs& args, const AttentionTask& task, std::int64_t split,
-                         float* states, const AttentionScratch& scratch) {
+// Walks over the tiles of one split: attend(begin, count) takes them into `states`.
+template <class Attend>
+void walk_split(const AttentionArgs& args, const AttentionTask& task, std::int64_t split,
+                const Attend& attend) {
   const AttentionSpan span = attention_span(args, task);
-  clear_states(states, task.num_rows(args), AttentionScratch::state_floats(args.head_dim));
   for (std::int64_t tile = split * kTilesPerSplit; tile < (split + 1) * kTilesPerSplit; ++tile) {
     const std::int64_t begin = tile * kKvTile;
     if (begin + kKvTile <= span.begin) continue;
     if (begin >= span.end) break;
-    const std::int64_t count = span.end - begin < kKvTile ? span.end - begin : kKvTile;
-    if (args.is_bf16) {
-      load_tile<true>(args, task, begin, count, scratch);
-    } else {
-      load_tile<false>(args, task, begin, count, scratch);
-    }
-    attend_tile(args, task, begin, count, states, scratch);
+    attend(begin, span.end - begin < kKvTile ? span.end - begin : kKvTile);
   }
 }
 
-inline void run_attention(const AttentionArgs& args, const AttentionTask& task, void* memory) {
+// All splits of a task in ascending order; the rows of `states` and `merged` hold one split's
+// state and the result.
+template <class Attend>
+void walk_splits(const AttentionArgs& args, const AttentionTask& task, float* states, float* merged,
+                 const Attend& attend) {
   const std::int64_t num_rows = task.num_rows(args);
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
-  const AttentionScratch scratch(memory, num_rows, args.head_dim);
   const AttentionSpan span = attention_span(args, task);
-  load_queries(args, task, scratch.q);
-  clear_states(scratch.merged, num_rows, state_stride);
+  clear_states(merged, num_rows, state_stride);
   for (std::int64_t split = span.begin / kKvSplit; split * kKvSplit < span.end; ++split) {
-    attend_split(args, task, split, scratch.state, scratch);
+    clear_states(states, num_rows, state_stride);
+    walk_split(args, task, split, attend);
     for (std::int64_t row = 0; row < num_rows; ++row) {
-      merge_state(scratch.merged + row * state_stride, scratch.state + row * state_stride,
-                  state_stride - 16);
+      merge_state(merged + row * state_stride, states + row * state_stride, state_stride - 16);
     }
   }
+}
+
+inline void load_and_attend(const AttentionArgs& args, const AttentionTask& task,
+                            std::int64_t begin, std::int64_t count, float* states,
+                            const AttentionScratch& scratch) {
+  if (args.is_bf16) {
+    load_tile<true>(args, task, begin, count, scratch);
+  } else {
+    load_tile<false>(args, task, begin, count, scratch);
+  }
+  attend_tile(args, task, begin, count, states, scratch);
+}
+
+inline void run_attention(const AttentionArgs& args, const AttentionTask& task, void* memory) {
+  const AttentionScratch scratch(memory, task.num_rows(args), args.head_dim);
+  load_queries(args, task, scratch.q);
+  walk_splits(args, task, scratch.state, scratch.merged,
+              [&](std::int64_t begin, std::int64_t count) {
+                load_and_attend(args, task, begin, count, scratch.state, scratch);
+              });
   write_rows(args, task, scratch.merged);
 }
 
@@ -428,7 +442,10 @@ inline void run_attention_split(const AttentionArgs& args, const AttentionTask& 
                                 std::int64_t split, float* state, void* memory) {
   const AttentionScratch scratch(memory, task.num_rows(args), args.head_dim);
   load_queries(args, task, scratch.q);
-  attend_split(args, task, split, state, scratch);
+  clear_states(state, task.num_rows(args), AttentionScratch::state_floats(args.head_dim));
+  walk_split(args, task, split, [&](std::int64_t begin, std::int64_t count) {
+    load_and_attend(args, task, begin, count, state, scratch);
+  });
 }
 
 inline void merge_attention_splits(const AttentionArgs& args, const AttentionTask& task,

@@ -59,12 +59,6 @@ inline void for_each_vector(float* x, std::int64_t count, const F& f) {
   }
 }
 
-// `count` elements from `x + i`, of which there may be fewer than a vector has.
-inline Vec load_up_to(const float* x, std::int64_t i, std::int64_t count) {
-  return i + Vec::kLanes <= count ? Vec::load(x + i)
-                                  : Vec::load_first(x + i, static_cast<int>(count - i));
-}
-
 inline void layer_norm(float* out, const float* x, const float* weight, const float* bias,
                        float eps, std::int64_t row_begin, std::int64_t row_end, std::int64_t size) {
   for (std::int64_t row = row_begin; row < row_end; ++row) {

@@ -49,6 +49,22 @@ struct LinearRange {
   std::int64_t panel_end = 0;
 };
 
+// Rows of float32 that a kernel packs into its own form: x [num_rows, depth].
+struct ActivationSource {
+  const float* x = nullptr;
+  std::int64_t stride = 0;        // elements from row to row
+  std::int64_t depth = 0;         // K
+  std::int64_t padded_depth = 0;  // of the weights
+};
+
+// A rectangle of packed activations, in half-open ranges.
+struct PackRange {
+  std::int64_t row_begin = 0;    // a multiple of row_multiple
+  std::int64_t row_end = 0;      // likewise, or the number of rows
+  std::int64_t depth_begin = 0;  // a multiple of kDepthAlignment
+  std::int64_t depth_end = 0;    // likewise, or padded_depth
+};
+
 // One implementation. Plain functions, so that the caller alone decides about threads.
 struct LinearKernel {
   const char* name;
@@ -59,11 +75,8 @@ struct LinearKernel {
 
   // Bytes of `num_rows` packed rows; 0: the kernel reads x itself.
   std::size_t (*activation_bytes)(std::int64_t num_rows, std::int64_t padded_depth);
-  // Packs rows [row_begin, row_end) of x [num_rows, depth]; row_begin is a multiple of
-  // row_multiple, row_end too or num_rows. Null when activation_bytes is 0.
-  void (*pack_activations)(void* packed, const float* x, std::int64_t x_stride,
-                           std::int64_t row_begin, std::int64_t row_end, std::int64_t depth,
-                           std::int64_t padded_depth);
+  // Packs a part of x; what lies beyond `depth` becomes 0. Null when activation_bytes is 0.
+  void (*pack_activations)(void* packed, const ActivationSource& source, const PackRange& range);
   // Computes one rectangle of the output.
   void (*run)(const LinearArgs& args, const LinearRange& range, void* scratch);
 };
@@ -74,6 +87,7 @@ const LinearKernel& linear_f32_avx512();
 const LinearKernel& linear_bf16_portable();
 const LinearKernel& linear_bf16_avx2();
 const LinearKernel& linear_bf16_avx512();
+const LinearKernel& linear_bf16_avx512_xeon();  // the same bits, reads memory less far ahead
 // The calling thread must have the operating system's permission for AMX (request_amx()).
 const LinearKernel& linear_bf16_amx();
 

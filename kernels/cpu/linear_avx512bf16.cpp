@@ -6,8 +6,10 @@
 namespace llmrun::kernels {
 namespace {
 
-constexpr TileShape kShape = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 1024};
-constexpr TileShape kShapeF32 = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 512};
+constexpr TileShape kShape = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 1024, 1024};
+// 8 KiB of a panel ahead: 1.2 times the speed on a Xeon with AMX, where Zen 5 prefers whole panels.
+constexpr TileShape kShapeXeon = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 1024, 256};
+constexpr TileShape kShapeF32 = {6, 12, {0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2}, 512, 512};
 
 // vdpbf16ps: acc += even * even + odd * odd, products and sums in float32.
 struct OpDotBf16 {
@@ -32,21 +34,11 @@ std::size_t bf16_activation_bytes(std::int64_t num_rows, std::int64_t padded_dep
 }
 
 // x rounded to bf16, [num_rows, padded_depth].
-void pack_bf16_activations(void* packed, const float* x, std::int64_t x_stride,
-                           std::int64_t row_begin, std::int64_t row_end, std::int64_t depth,
-                           std::int64_t padded_depth) {
-  for (std::int64_t row = row_begin; row < row_end; ++row) {
-    const float* from = x + row * x_stride;
-    std::uint16_t* to = static_cast<std::uint16_t*>(packed) + row * padded_depth;
-    for (std::int64_t k = 0; k < padded_depth; k += Vec::kLanes) {
-      const std::int64_t rest = depth - k;
-      Vec value = Vec::broadcast(0.0F);
-      if (rest >= Vec::kLanes) {
-        value = Vec::load(from + k);
-      } else if (rest > 0) {
-        value = Vec::load_first(from + k, static_cast<int>(rest));
-      }
-      value.store_bf16(to + k);
+void pack_bf16_activations(void* packed, const ActivationSource& source, const PackRange& range) {
+  for (std::int64_t row = range.row_begin; row < range.row_end; ++row) {
+    std::uint16_t* to = static_cast<std::uint16_t*>(packed) + row * source.padded_depth;
+    for (std::int64_t k = range.depth_begin; k < range.depth_end; k += Vec::kLanes) {
+      load_up_to(source.x + row * source.stride, k, source.depth).store_bf16(to + k);
     }
   }
 }
@@ -72,6 +64,17 @@ const LinearKernel& linear_bf16_avx512() {
                                            bf16_activation_bytes,
                                            pack_bf16_activations,
                                            run_linear<OpDotBf16, kShape>};
+  return kKernel;
+}
+
+const LinearKernel& linear_bf16_avx512_xeon() {
+  static constexpr LinearKernel kKernel = {"bf16 avx512bf16, xeon",
+                                           1,
+                                           4,
+                                           kTileScratchBytes,
+                                           bf16_activation_bytes,
+                                           pack_bf16_activations,
+                                           run_linear<OpDotBf16, kShapeXeon>};
   return kKernel;
 }
 

@@ -125,6 +125,7 @@ struct TileShape {
   int single_pass_rows;      // up to so many rows, one pass with fewer panels is taken instead
   int panels[13];            // panels of a tile, by number of rows
   std::int64_t depth_block;  // k of one block, whose weights must stay in L2 while all rows pass
+  std::int64_t single_pass_depth;  // k of one block in a single pass; it asks for the next one
 };
 
 template <class Op, int kRows>
@@ -197,13 +198,14 @@ void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row
   tile.panel_stride = args.depth * kPanelColumns;
   const auto* weight =
       static_cast<const typename Op::Weight*>(args.weight) + panel * tile.panel_stride;
-  for (std::int64_t k = 0; k < args.depth; k += kShape.depth_block) {
+  const std::int64_t depth_block = num_groups == 1 ? kShape.single_pass_depth : kShape.depth_block;
+  for (std::int64_t k = 0; k < args.depth; k += depth_block) {
     const std::int64_t rest = args.depth - k;
-    const bool is_last = rest <= kShape.depth_block;
-    tile.num_steps = (is_last ? rest : kShape.depth_block) / Op::kDepth;
+    const bool is_last = rest <= depth_block;
+    tile.num_steps = (is_last ? rest : depth_block) / Op::kDepth;
     tile.w = weight + k * kPanelColumns;
     tile.accumulate = k > 0;
-    const typename Op::Weight* next = tile.w + kShape.depth_block * kPanelColumns;
+    const typename Op::Weight* next = tile.w + depth_block * kPanelColumns;
     if (is_last) next = has_next ? weight + num_panels * tile.panel_stride : nullptr;
     std::int64_t row = 0;
     for (std::int64_t group = 0; group < num_groups; ++group) {
@@ -246,22 +248,13 @@ inline std::size_t rounded_activation_bytes(std::int64_t num_rows, std::int64_t 
 }
 
 // x rounded to bf16 and kept as float32, [num_rows, padded_depth].
-inline void pack_rounded_activations(void* packed, const float* x, std::int64_t x_stride,
-                                     std::int64_t row_begin, std::int64_t row_end,
-                                     std::int64_t depth, std::int64_t padded_depth) {
-  for (std::int64_t row = row_begin; row < row_end; ++row) {
-    const float* from = x + row * x_stride;
-    float* to = static_cast<float*>(packed) + row * padded_depth;
-    for (std::int64_t k = 0; k < padded_depth; k += Vec::kLanes) {
-      const std::int64_t rest = depth - k;
-      Vec value = Vec::broadcast(0.0F);
-      if (rest >= Vec::kLanes) {
-        value = Vec::load(from + k);
-      } else if (rest > 0) {
-        value = Vec::load_first(from + k, static_cast<int>(rest));
-      }
+inline void pack_rounded_activations(void* packed, const ActivationSource& source,
+                                     const PackRange& range) {
+  for (std::int64_t row = range.row_begin; row < range.row_end; ++row) {
+    float* to = static_cast<float*>(packed) + row * source.padded_depth;
+    for (std::int64_t k = range.depth_begin; k < range.depth_end; k += Vec::kLanes) {
       alignas(64) std::uint16_t halves[Vec::kLanes];
-      value.store_bf16(halves);
+      load_up_to(source.x + row * source.stride, k, source.depth).store_bf16(halves);
       Vec::load_bf16(halves).store(to + k);
     }
   }

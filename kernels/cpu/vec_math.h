@@ -1,8 +1,16 @@
 // exp, tanh and silu on Vec. Include after one of the vec_*.h headers.
 #pragma once
 
+#include <cstdint>
+
 namespace llmrun::kernels {
 namespace {
+
+// Elements [i, i + kLanes) of x [count]; beyond its end 0.
+inline Vec load_up_to(const float* x, std::int64_t i, std::int64_t count) {
+  if (i + Vec::kLanes <= count) return Vec::load(x + i);
+  return i < count ? Vec::load_first(x + i, static_cast<int>(count - i)) : Vec::broadcast(0.0F);
+}
 
 // e^x with a relative error below 2e-7; exactly 1 at 0, exactly 0 below -87.3 (-infinity included);
 // saturates at 88.3. Cody-Waite reduction and the polynomial of Cephes' expf.

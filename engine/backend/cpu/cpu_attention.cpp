@@ -20,7 +20,8 @@ void CpuAttention::run(const kernels::AttentionArgs& args, const ForwardBatch& b
   for (const kernels::AttentionTask& task : tasks_) {
     max_rows = std::max(max_rows, task.num_rows(args));
   }
-  const std::size_t stride = kernel_.scratch_bytes(max_rows, args.head_dim);
+  const std::size_t stride = std::max(kernel_.scratch_bytes(max_rows, args.head_dim),
+                                      many_rows_kernel_.scratch_bytes(max_rows, args.head_dim));
   scratch_.reserve(stride * static_cast<std::size_t>(pool_.num_threads()));
   const auto scratch_of = [&](std::int32_t thread) {
     return scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * stride;
@@ -30,7 +31,9 @@ void CpuAttention::run(const kernels::AttentionArgs& args, const ForwardBatch& b
         const Piece& piece = pieces_[static_cast<std::size_t>(index)];
         const kernels::AttentionTask& task = tasks_[piece.task];
         if (piece.split < 0) {
-          kernel_.run(args, task, scratch_of(thread));
+          const bool has_many_rows =
+              args.is_bf16 && task.num_rows(args) >= kernels::CpuKernels::kManyRows;
+          (has_many_rows ? many_rows_kernel_ : kernel_).run(args, task, scratch_of(thread));
         } else {
           kernel_.run_split(args, task, piece.split, states_.as<float>() + piece.state_offset,
                             scratch_of(thread));

@@ -8,14 +8,17 @@
 #include "engine/backend/cpu/cpu_memory.h"
 #include "engine/backend/forward_batch.h"
 #include "engine/core/thread_pool.h"
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu_kernels.h"
 
 namespace llmrun {
 
 class CpuAttention {
  public:
-  CpuAttention(ThreadPool& pool, const kernels::AttentionKernel& kernel)
-      : pool_(pool), kernel_(kernel) {}
+  // `deterministic`: one kernel whatever the number of rows. It matters on AMX only.
+  CpuAttention(ThreadPool& pool, const kernels::CpuKernels& kernels, bool deterministic)
+      : pool_(pool),
+        kernel_(kernels.attention),
+        many_rows_kernel_(deterministic ? kernels.attention : kernels.attention_bf16_many_rows) {}
 
   void run(const kernels::AttentionArgs& args, const ForwardBatch& batch);
 
@@ -39,6 +42,7 @@ class CpuAttention {
 
   ThreadPool& pool_;
   const kernels::AttentionKernel& kernel_;
+  const kernels::AttentionKernel& many_rows_kernel_;
   // Of the call in progress; members so that their memory is reused.
   std::vector<kernels::AttentionTask> tasks_;
   std::vector<Piece> pieces_;

@@ -57,7 +57,7 @@ class CpuBackend final : public Backend {
         linear_(pool_, kernels_, options.deterministic),
         elementwise_(pool_, kernels_.elementwise),
         experts_(linear_, kernels_.elementwise),
-        attention_(pool_, kernels_.attention),
+        attention_(pool_, kernels_, options.deterministic),
         sampler_(pool_, kernels_.isa) {}
 
   std::string name() const override { return "cpu"; }
@@ -82,7 +82,12 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<DeviceBuffer> allocate(std::size_t num_bytes) override {
-    return std::make_unique<HostBuffer>(num_bytes);
+    auto buffer = std::make_unique<HostBuffer>(num_bytes);
+    // The system clears a huge page when it is first written. One is enough for the first prompt's
+    // keys or values in most models, and it does not have to wait for that.
+    constexpr std::size_t kFirstPages = std::size_t{2} << 20;
+    if (num_bytes > 0) std::memset(buffer->data(), 0, std::min(num_bytes, kFirstPages));
+    return buffer;
   }
   void copy_to_device(Tensor device, const void* host) override {
     if (device.num_bytes() > 0) std::memcpy(device.data(), host, device.num_bytes());

@@ -12,7 +12,7 @@
 namespace llmrun {
 
 // Elements of float32 that are worth a task of their own in an operation bound by memory.
-inline constexpr std::int64_t kElementsPerTask = 16384;
+inline constexpr std::int64_t kElementsPerTask = 4096;
 
 // Error(kInternal) unless the tensor has this type and shape.
 void check_tensor(const Tensor& tensor, DType dtype, std::initializer_list<std::int64_t> shape);

@@ -12,7 +12,7 @@ namespace {
 
 using kernels::kPanelColumns;
 
-constexpr std::int64_t kTasksPerThread = 8;
+constexpr std::int64_t kTasksPerThread = 16;
 // Fewer rows in a task do not pay for reading the weights once more.
 constexpr std::int64_t kMinRowsPerTask = 96;
 
@@ -245,31 +245,39 @@ const kernels::LinearKernel& CpuLinear::kernel_for(DType dtype, std::int64_t num
 void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const float* x,
                                  std::int64_t num_rows, const CpuLinearWeight& weight) {
   // Below this many elements waking the other threads costs more than they save.
-  constexpr std::int64_t kElementsPerTask = 16384;
-  const std::int64_t depth = weight.num_columns();
-  activations_.reserve(kernel.activation_bytes(num_rows, weight.padded_depth()));
-  const std::int64_t grain =
-      round_up(std::max<std::int64_t>(kElementsPerTask / depth, 1), kernel.row_multiple);
-  pool_.parallel_ranges(num_rows, grain, [&](std::int64_t begin, std::int64_t end, std::int32_t) {
-    kernel.pack_activations(activations_.data(), x, depth, begin, end, depth,
-                            weight.padded_depth());
+  constexpr std::int64_t kElementsPerTask = 8192;
+  const kernels::ActivationSource source = {.x = x,
+                                            .stride = weight.num_columns(),
+                                            .depth = weight.num_columns(),
+                                            .padded_depth = weight.padded_depth()};
+  activations_.reserve(kernel.activation_bytes(num_rows, source.padded_depth));
+  const std::int64_t rows = std::min(
+      num_rows,
+      round_up(std::max<std::int64_t>(kElementsPerTask / source.depth, 1), kernel.row_multiple));
+  const std::int64_t depth = std::min(
+      source.padded_depth, round_up(ceil_div(kElementsPerTask, rows), kernels::kDepthAlignment));
+  const std::int64_t depth_tasks = ceil_div(source.padded_depth, depth);
+  pool_.parallel_for(ceil_div(num_rows, rows) * depth_tasks, [&](std::int64_t task, std::int32_t) {
+    kernels::PackRange range;
+    range.row_begin = task / depth_tasks * rows;
+    range.row_end = std::min(range.row_begin + rows, num_rows);
+    range.depth_begin = task % depth_tasks * depth;
+    range.depth_end = std::min(range.depth_begin + depth, source.padded_depth);
+    kernel.pack_activations(activations_.data(), source, range);
   });
 }
 
-// Panels of one task: several tasks a thread, so that one that is held up can leave work to others,
-// and whole groups of panels as long as there are enough groups for all threads.
+// Panels of one task: many tasks a thread, since threads run at different speeds (hyperthreads,
+// other programs); whole groups of panels unless there are too few for that.
 std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
                                         const kernels::LinearArgs& args,
                                         std::int64_t num_panels) const {
-  const std::int64_t wanted = kTasksPerThread * pool_.num_threads();
-  const std::int64_t panels = round_up(ceil_div(num_panels, wanted), kernel.panel_group);
-  const std::int64_t enough_tasks = kTasksPerThread / 2 * pool_.num_threads();
-  if (args.num_rows >= 2 * kMinRowsPerTask || ceil_div(num_panels, panels) >= enough_tasks) {
-    return panels;
+  const std::int64_t panels = ceil_div(num_panels, kTasksPerThread * pool_.num_threads());
+  if (args.num_rows >= 2 * kMinRowsPerTask || panels > kernel.panel_group / 2) {
+    return round_up(panels, kernel.panel_group);
   }
   const bool is_gate_up = args.epilogue == kernels::LinearEpilogue::kGateMul;
-  const std::int64_t unit = args.num_rows <= 2 && !is_gate_up ? 1 : 2;
-  return std::min(panels, round_up(ceil_div(num_panels, enough_tasks), unit));
+  return round_up(panels, args.num_rows <= 2 && !is_gate_up ? 1 : 2);
 }
 
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
@@ -278,7 +286,7 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
                           std::int64_t num_panels) {
   const std::int64_t task_panels = panels_per_task(kernel, args, num_panels);
   const std::int64_t panel_tasks = ceil_div(num_panels, task_panels);
-  const std::int64_t wanted = kTasksPerThread * pool_.num_threads();
+  const std::int64_t wanted = kTasksPerThread / 2 * pool_.num_threads();
   const std::int64_t row_parts =
       std::clamp<std::int64_t>(args.num_rows / kMinRowsPerTask, 1, ceil_div(wanted, panel_tasks));
   const std::int64_t rows_per_task =

@@ -59,10 +59,17 @@ class LinearCase {
       const std::int64_t middle =
           ceil_div(ceil_div(shape_.rows, 2), kernel_.row_multiple) * kernel_.row_multiple;
       const std::int64_t cut = std::min(middle, shape_.rows);
-      kernel_.pack_activations(activations.data(), x_.data(), shape_.depth, 0, cut, shape_.depth,
-                               padded_depth_);
-      kernel_.pack_activations(activations.data(), x_.data(), shape_.depth, cut, shape_.rows,
-                               shape_.depth, padded_depth_);
+      const std::int64_t depth_cut = padded_depth_ / 2 / kDepthAlignment * kDepthAlignment;
+      const ActivationSource source = {.x = x_.data(),
+                                       .stride = shape_.depth,
+                                       .depth = shape_.depth,
+                                       .padded_depth = padded_depth_};
+      for (const auto& [row_begin, row_end] :
+           {std::pair(std::int64_t{0}, cut), {cut, shape_.rows}}) {
+        kernel_.pack_activations(activations.data(), source, {row_begin, row_end, 0, depth_cut});
+        kernel_.pack_activations(activations.data(), source,
+                                 {row_begin, row_end, depth_cut, padded_depth_});
+      }
     }
     LinearArgs args;
     args.activations =
