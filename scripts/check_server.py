@@ -6,7 +6,7 @@ usage: check_server.py LLMRUN [--scale S] [--only NAME,...] [--out DIR]
 
 Each check starts a server of its own (most over an engine without a model) and asks /health all the while. --scale 1 is the
 full count; less is quicker, and then times are told but do not count. --out writes DIR/faults.json and DIR/faults.md.
-Exit code 1: something failed. Needs Python alone.
+With --only, what else stands there stays. Exit code 1: something failed. Needs Python alone.
 """
 import argparse
 import asyncio
@@ -268,8 +268,8 @@ async def disconnects(program, scale, find):
 
 async def slow_readers(program, scale, find):
     """200 readers of a byte a second beside 64 that read"""
-    count, seconds = max(4, int(200 * scale)), max(2, 40 * scale)
-    with Server(program, step_ms=2) as server:
+    count, seconds = max(4, int(200 * scale)), max(2, 50 * scale)
+    with Server(program, step_ms=20) as server:
         async def reads(until, times):
             while time.monotonic() < until:
                 start = time.monotonic()
@@ -279,7 +279,7 @@ async def slow_readers(program, scale, find):
 
         async def crawls(until):
             connection = await connect(server.port, 2048)
-            await asyncio.get_running_loop().sock_sendall(connection, post(completion(1, 4000, n=8)))
+            await asyncio.get_running_loop().sock_sendall(connection, post(completion(1, 4000, n=2)))
             try:
                 while time.monotonic() < until:
                     if not await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 1), 60):
@@ -585,7 +585,7 @@ def microseconds(seconds, count):
 async def overhead(program, scale, find):
     """what the server costs: an engine without a model and without a pause between steps"""
     rounds, count = 5, max(50, int(2000 * scale))
-    latency, per_request, per_token, alone = [], [], [], []
+    latency, per_request, per_token, alone, lost = [], [], [], [], 0
     one = post(completion(1, 1, False), close=False)
     with Server(program, "--disable-access-log", step_ms=0) as server, \
             socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -596,7 +596,7 @@ async def overhead(program, scale, find):
                 start = time.perf_counter()
                 connection.sendall(one)
                 connection.recv(65536)
-                latency.append(time.perf_counter() - start)
+                latency.append(1e6 * (time.perf_counter() - start))
             per_request.append(microseconds(server.cpu_seconds() - cpu, count))
     with Server(program, "--disable-access-log", step_ms=2) as server:
         for num_streams, figures in ((1, alone), (64, per_token)):
@@ -604,10 +604,11 @@ async def overhead(program, scale, find):
                 cpu, tokens = server.cpu_seconds(), count
                 answers = await asyncio.gather(*(ask_async(server.port, post(completion(i, tokens))) for i in range(num_streams)))
                 figures.append(microseconds(server.cpu_seconds() - cpu, num_streams * tokens))
-                find.check("each stream is whole", all(map(is_whole, answers)))
+                lost += not all(map(is_whole, answers))
+    find.check("each stream is whole", lost == 0)
     values = {"request": quantile(per_request, 0.5), "token": quantile(per_token, 0.5)}
     find.check("below 100 us of CPU a request (median of 5 rounds)", values["request"] < 100,
-               f"{values['request']} us; sent to answered, client included: {1e6 * quantile(latency, 0.5):.0f} us", is_time=True)
+               f"{values['request']} us; sent to answered, client included: {quantile(latency, 0.5):.0f} us", is_time=True)
     find.check("below 10 us of CPU a token of 64 streams (median of 5 rounds)", values["token"] < 10,
                f"{values['token']} us; of one stream, which wakes two threads a token: {quantile(alone, 0.5)} us", is_time=True)
 
@@ -651,6 +652,8 @@ def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     report = {"environment": environment(program), "scale": options.scale, "checks": {}}
+    if options.out and (options.out / "faults.json").exists():
+        report["checks"] = json.loads((options.out / "faults.json").read_text())["checks"]
     is_sound = True
     for name in options.only.split(","):
         find, start = Findings(options.scale >= 1), time.monotonic()

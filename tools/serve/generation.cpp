@@ -105,6 +105,7 @@ void Generation::abort_requests() {
 void Generation::on_token(std::size_t prompt, TokenDelta delta) {
   const auto choice = static_cast<std::int32_t>(prompt) * request_.sampling().n + delta.index;
   bool reads_too_slowly = false;
+  bool is_first = false;
   {
     const std::lock_guard lock(mutex_);
     Choice& state = choices_[static_cast<std::size_t>(choice)];
@@ -124,10 +125,11 @@ void Generation::on_token(std::size_t prompt, TokenDelta delta) {
     usage_.num_output_tokens += 1;
     add_pending(choice, std::move(told));
     reads_too_slowly = num_unsent_bytes_ > services_.max_unsent_bytes;
+    is_first = !is_streaming_;
     if (reads_too_slowly) error_ = {"slow_reader", "the answer was not read as fast as it came"};
   }
   if (reads_too_slowly) return abort_requests();
-  begin_stream();
+  if (is_first) begin_stream();
   exchange_->notify();
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/error.hpp>
 #include <fmt/format.h>
@@ -58,8 +59,9 @@ ConnectionExchange::ConnectionExchange(std::shared_ptr<asio::io_context> context
       connection_(std::move(connection)),
       request_(std::move(request)) {}
 
+// At once where this is the connection's thread: a short answer does not queue behind long ones.
 void ConnectionExchange::respond(HttpResponse response) {
-  asio::post(*context_, [self = shared_from_this(), response = std::move(response)]() mutable {
+  asio::dispatch(*context_, [self = shared_from_this(), response = std::move(response)]() mutable {
     if (const auto connection = self->connection_.lock()) {
       connection->respond(*self, std::move(response));
     }
@@ -234,14 +236,17 @@ void HttpConnection::take_body() {
   if (body.size() > kLongBody && body.capacity() < environment_.limits.max_body_bytes) {
     body.reserve(environment_.limits.max_body_bytes);  // once: growing would need it twice
   }
-  while (!parser_->is_done() && !input_.empty()) {
+  std::size_t num_used = 0;  // of input_; taken out at the end, since chunks may be small and many
+  while (!parser_->is_done() && num_used < input_.size()) {
     boost::system::error_code failure;
-    const std::size_t used = parser_->put(asio::buffer(input_), failure);
-    input_.erase(0, used);
+    const std::size_t used =
+        parser_->put(asio::buffer(input_.data() + num_used, input_.size() - num_used), failure);
+    num_used += used;
     if (failure == http::error::body_limit) return refuse({413, "the body is too large"});
     if (failure && failure != http::error::need_more) return refuse({400, "malformed body"});
     if (failure == http::error::need_more || used == 0) break;
   }
+  input_.erase(0, num_used);
   if (!parser_->is_done()) {
     // Chunk sizes and extensions are no body, but not free either.
     if (num_body_bytes_ > 2 * environment_.limits.max_body_bytes ||

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -26,6 +27,7 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 constexpr int kBacklog = 4096;
+constexpr int kAcceptsAtOnce = 64;
 constexpr auto kPauseWithoutDescriptors = std::chrono::milliseconds(100);
 
 tcp::endpoint resolve(const HttpServer::Options& options, asio::io_context& context) {
@@ -63,6 +65,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     boost::system::error_code failure;
     acceptor_->listen(kBacklog, failure);
     if (failure) throw Error(ErrorKind::kUsage, address_problem(failure.message()));
+    acceptor_->non_blocking(true, failure);
     accept();
     for (auto& io : io_) io->thread = std::thread([&io] { io->context->run(); });
   }
@@ -143,8 +146,10 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
                [this, exchange = std::move(exchange)]() mutable { handler_(std::move(exchange)); });
   }
 
+  IoThread& next_io() { return *io_[next_io_++ % io_.size()]; }
+
   void accept() {
-    IoThread& io = *io_[next_io_++ % io_.size()];
+    IoThread& io = next_io();
     acceptor_->async_accept(*io.context,
                             [this, &io](boost::system::error_code failure, tcp::socket socket) {
                               on_accept(io, failure, std::move(socket));
@@ -153,13 +158,24 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   void on_accept(IoThread& io, boost::system::error_code failure, tcp::socket socket) {
     if (failure == asio::error::operation_aborted || !acceptor_->is_open()) return;
-    if (failure == asio::error::no_descriptors ||
-        failure == boost::system::errc::too_many_files_open_in_system) {
-      refuse_without_descriptors();
-      return;
-    }
+    if (lacks_descriptors(failure)) return refuse_without_descriptors();
     if (!failure) admit(io, std::move(socket));
+    // All that wait, not one a turn: a turn is long when many connections have work, and clients
+    // that find the queue full try again only after a second.
+    for (int i = 0; i < kAcceptsAtOnce; ++i) {
+      IoThread& next = next_io();
+      tcp::socket more(*next.context);
+      acceptor_->accept(more, failure);
+      if (failure == asio::error::would_block) break;
+      if (lacks_descriptors(failure)) return refuse_without_descriptors();
+      if (!failure) admit(next, std::move(more));
+    }
     accept();
+  }
+
+  static bool lacks_descriptors(const boost::system::error_code& failure) {
+    return failure == asio::error::no_descriptors ||
+           failure == boost::system::errc::too_many_files_open_in_system;
   }
 
   void admit(IoThread& io, tcp::socket socket) {
@@ -195,7 +211,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     num_connections_ += 1;
     auto connection =
         std::make_shared<HttpConnection>(io.context, std::move(socket), client, io.environment);
-    asio::post(*io.context, [&io, connection = std::move(connection)] {
+    asio::dispatch(*io.context, [&io, connection = std::move(connection)] {
       io.connections.insert(connection);
       connection->start();
     });
@@ -220,7 +236,6 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     if (reserve_ >= 0) {
       ::close(reserve_);
       boost::system::error_code failure;
-      acceptor_->non_blocking(true, failure);
       tcp::socket socket = acceptor_->accept(*io_[0]->context, failure);
       if (!failure) refuse(std::move(socket), "too many connections");
       reserve_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -148,10 +148,10 @@ TEST_CASE("a reader that does not read is cut off, others are not held up") {
   TestServer server(options);
   std::vector<std::unique_ptr<Client>> slow;
   for (int i = 0; i < 4; ++i) {
-    slow.push_back(std::make_unique<Client>(server.port()));
-    // Answers of many megabytes: more than the sockets' buffers.
+    slow.push_back(std::make_unique<Client>(server.port(), 4096));
+    // Answers of 700 kB: more than the sockets' buffers.
     slow.back()->send(
-        post("/v1/completions", R"({"prompt":[1],"max_tokens":4000,"n":100,"temperature":1})"));
+        post("/v1/completions", R"({"prompt":[1],"max_tokens":4000,"n":30,"temperature":1})"));
   }
   CHECK(status_of_answer(ask(server.port(), post("/v1/completions", completion(1, 5, true)))) ==
         200);

@@ -156,7 +156,7 @@ inline std::string streamed_text(const std::string& answer) {
 }
 template <typename Condition>
 bool eventually(Condition condition) {
-  for (int i = 0; i < 2000 && !condition(); ++i) {
+  for (int i = 0; i < 8000 && !condition(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return condition();
