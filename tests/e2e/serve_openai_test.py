@@ -3,8 +3,10 @@
 
 usage: serve_openai_test.py LLMRUN
 """
+import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +27,7 @@ def start(program):
 
 def check_models(client):
     assert [model.id for model in client.models.list()] == ["demo"]
+    assert client.models.retrieve("demo").id == "demo"
 
 
 def check_completions(client):
@@ -62,6 +65,26 @@ def check_chat(client):
     assert "Tokyo" not in stopped.choices[0].message.content and stopped.choices[0].finish_reason == "stop"
 
 
+def check_tools(client):
+    """What the model writes for them is its own matter; they reach its template, and it answers."""
+    tool = {"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": {
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+    answer = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], tools=[tool],
+                                            max_tokens=5, temperature=0)
+    assert answer.choices[0].message.role == "assistant" and answer.usage.completion_tokens > 0
+
+
+def check_async_client(base):
+    async def ask_all():
+        async with openai.AsyncOpenAI(base_url=base + "/v1", api_key="secret", max_retries=0) as client:
+            async def one(number):
+                stream = await client.chat.completions.create(
+                    model="demo", messages=[{"role": "user", "content": f"What is {number} + 1?"}], temperature=0, stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+            return await asyncio.gather(*map(one, range(8)))
+    assert all(str(number + 1) in text for number, text in enumerate(asyncio.run(ask_all())))
+
+
 def check_errors(client, base):
     def error(kind, **request):
         try:
@@ -88,6 +111,31 @@ def post(base, path, body):
         return json.load(answer)
 
 
+def check_curl(base):
+    """The commands of vLLM's guides, with a key."""
+    if shutil.which("curl") is None:
+        print("there is no curl here: its commands are not tried")
+        return
+
+    def curl(*words):
+        return subprocess.run(["curl", "-sS", "--fail-with-body", "-H", "Authorization: Bearer secret", *words],
+                              capture_output=True, text=True, check=True, timeout=60).stdout
+    json_type = ["-H", "Content-Type: application/json"]
+    models = json.loads(curl(f"{base}/v1/models"))
+    assert models["object"] == "list" and models["data"][0]["id"] == "demo"
+    answer = json.loads(curl(f"{base}/v1/completions", *json_type, "-d", '{"model": "demo", "prompt": "San Francisco is a", '
+                             '"max_tokens": 7, "temperature": 0}'))
+    assert answer["object"] == "text_completion" and answer["usage"]["completion_tokens"] <= 7
+    messages = '"messages": [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "Hello!"}]'
+    answer = json.loads(curl(f"{base}/v1/chat/completions", *json_type, "-d", '{"model": "demo", %s}' % messages))
+    assert answer["object"] == "chat.completion" and answer["choices"][0]["message"]["role"] == "assistant"
+    events = curl("-N", f"{base}/v1/chat/completions", *json_type, "-d", '{"model": "demo", "stream": true, %s}' % messages)
+    assert events.startswith("data: {") and events.endswith("data: [DONE]\n\n")
+    answer = json.loads(curl(f"{base}/generate", "-d", '{"prompt": "San Francisco is a", "use_beam_search": true, "n": 4, '
+                             '"temperature": 0}'))
+    assert len(answer["text"]) == 4
+
+
 def check_other_paths(base):
     texts = post(base, "/generate", {"prompt": "San Francisco is a", "use_beam_search": True, "n": 4, "temperature": 0})
     assert len(texts["text"]) == 4 and all(text.startswith("San Francisco is a") for text in texts["text"])
@@ -111,6 +159,9 @@ def main():
         check_completions(client)
         check_streams(client)
         check_chat(client)
+        check_tools(client)
+        check_async_client(base)
+        check_curl(base)
         check_errors(client, base)
         check_other_paths(base)
     finally:

@@ -20,6 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::string_view kModelsFolder = "/v1/models/";
 constexpr std::size_t kMaxBytesPerToken = 256;
 
 HttpResponse json_response(const Json& body) {
@@ -110,6 +111,9 @@ HttpResponse ApiServer::answer_get(const HttpRequest& request) const {
   if (request.path == "/health") return health();
   if (request.path == "/version") return json_response({{"version", kVersion}});
   if (request.path == "/v1/models") return models();
+  if (request.path.starts_with(kModelsFolder)) {
+    return model(std::string_view(request.path).substr(kModelsFolder.size()));
+  }
   if (request.path == "/metrics") {
     return {.body = metrics_.to_text(engine_.status().stats, options_.model_names.front()),
             .content_type = "text/plain; version=0.0.4; charset=utf-8"};
@@ -140,18 +144,27 @@ HttpResponse ApiServer::health() const {
   return response;
 }
 
+Json ApiServer::describe_model(const std::string& name) const {
+  return {{"id", name},
+          {"object", "model"},
+          {"created", started_at_},
+          {"owned_by", "llmrun"},
+          {"root", options_.model_names.front()},
+          {"parent", nullptr},
+          {"max_model_len", options_.max_model_len}};
+}
+
 HttpResponse ApiServer::models() const {
   Json data = Json::array();
-  for (const std::string& name : options_.model_names) {
-    data.push_back({{"id", name},
-                    {"object", "model"},
-                    {"created", started_at_},
-                    {"owned_by", "llmrun"},
-                    {"root", options_.model_names.front()},
-                    {"parent", nullptr},
-                    {"max_model_len", options_.max_model_len}});
-  }
+  for (const std::string& name : options_.model_names) data.push_back(describe_model(name));
   return json_response({{"object", "list"}, {"data", std::move(data)}});
+}
+
+HttpResponse ApiServer::model(std::string_view name) const {
+  const auto& names = options_.model_names;
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) return error_response(404, "no such model is served here", "model");
+  return json_response(describe_model(*found));
 }
 
 void ApiServer::handle_post(const std::shared_ptr<HttpExchange>& exchange) {

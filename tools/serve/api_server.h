@@ -48,6 +48,8 @@ class ApiServer {
 
   HttpResponse health() const;
   HttpResponse models() const;
+  HttpResponse model(std::string_view name) const;
+  nlohmann::ordered_json describe_model(const std::string& name) const;
   HttpResponse tokenize(const nlohmann::ordered_json& body) const;
   HttpResponse detokenize(const nlohmann::ordered_json& body) const;
 

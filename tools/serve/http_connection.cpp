@@ -452,6 +452,9 @@ void HttpConnection::on_timer() {
   if ((state_ == State::kHead || state_ == State::kBody) && !writing_) {
     refuse({408, "the request did not come in time"});
   } else {
+    // With a reset: the system would keep what is not read, and try to send it for minutes.
+    boost::system::error_code ignored;
+    if (writing_) socket_.set_option(asio::socket_base::linger(true, 0), ignored);
     close();
   }
 }
