@@ -291,6 +291,9 @@ void LlmEngine::finish_oldest_step() {
 
 void LlmEngine::record_submitted(const ScheduledBatch& batch, double now_s) {
   StepRecord record = describe_step(batch);
+  const SchedulerStats scheduler = parts_.scheduler->stats();
+  record.num_running_sequences = scheduler.num_running;
+  record.num_waiting_sequences = scheduler.num_waiting;
   record.kv_blocks_used = parts_.kv_cache->stats().num_used_blocks;
   record.submitted_s = now_s;
   step_log_->push_back(record);

@@ -1,23 +1,50 @@
 #!/usr/bin/env python3
 """Writes the tables and figures of README.md from the files under results/ and datasets/, between their markers.
 
-usage: update_readme.py [--check]      --check only tells whether README.md is current (exit status 1 if not)
+usage: update_readme.py [--check] [--llmrun PROGRAM]
+  --check    only tells whether README.md is current (exit status 1 if not)
+  --llmrun   the program, which draws some of the pictures; they are left as they are when it is not there
+             (default: the newest build/*/llmrun)
 
 A block stands between <!-- begin NAME --> and <!-- end NAME -->; NAME is a function below, which gives the block's text and may
 add pictures to PICTURES.
 """
+import argparse
 import collections
 import html
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True  # of bench_gpu, beside the sources
 import bench_gpu as bench
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURES = {}  # path -> text, written (or checked) with README.md
+DRAWN = {}  # path -> the report that the program draws it of
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--check", action="store_true")
+    builds = sorted(ROOT.glob("build/*/llmrun"), key=lambda path: path.stat().st_mtime)
+    parser.add_argument("--llmrun", type=pathlib.Path, default=builds[-1] if builds else None)
+    return parser.parse_args()
+
+
+def draw_pictures(program):
+    """Has the program draw what DRAWN names."""
+    if program is None or not program.is_file():
+        print(f"no llmrun program: left as they are: {', '.join(DRAWN)}", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for path, report in DRAWN.items():
+            plot = pathlib.Path(folder) / "plot.svg"
+            subprocess.run([program, "compare", report, "--plot", plot], check=True)
+            PICTURES[path] = plot.read_text(encoding="utf-8")
 
 
 def read_json(path):
@@ -209,9 +236,11 @@ def naive_table(reports):
             "\n\nThe last column is what Hugging Face transformers 5.17 did there: a naive backend slower than that would be a straw man.")
 
 
-def ablation_table(reports):
+def ablation_table(folder, reports):
     if "qwen2-7b-ablation" not in reports:
         return ""
+    picture_path = f"results/{folder.name}/ablation.svg"
+    DRAWN[picture_path] = folder / "qwen2-7b-ablation.json"
     workload, report = reports["qwen2-7b-ablation"]
     rows, first, before = [], None, None
     for case in report["cases"]:
@@ -224,6 +253,7 @@ def ablation_table(reports):
         before = rate
     return (f"What each part brings ({workload.title}; each level adds one change to the one above it, {report['repeats']} "
             f"{'run' if report['repeats'] == 1 else 'runs'}):\n\n"
+            f"![Requests per second of each level]({picture_path})\n\n"
             "| level | requests/s | against the level above | against L0 | sequences in a decode step | KV memory reserved but not used |\n"
             "|---|---|---|---|---|---|\n" + "\n".join(rows))
 
@@ -257,7 +287,7 @@ def gpu():
     for folder, reports in sorted(cards, key=lambda card: -read_bandwidth(card[1])):  # the fastest card first
         if not any(report["device"]["kind"] == "cuda" for _, report in reports.values()):
             continue
-        parts += [card_sentences(folder, reports), gpu_speed_table(reports), naive_table(reports), ablation_table(reports), closing_sentences(reports)]
+        parts += [card_sentences(folder, reports), gpu_speed_table(reports), naive_table(reports), ablation_table(folder, reports), closing_sentences(reports)]
         for workload, report in reports.values():
             case = bench.case_of(report, "paged")
             share = case and workload.unit and bench.limit_share(case)
@@ -341,6 +371,7 @@ def check(after, before):
 
 
 def main():
+    arguments = parse_arguments()
     readme = ROOT / "README.md"
     before = readme.read_text(encoding="utf-8")
     after = before
@@ -350,7 +381,8 @@ def main():
             sys.exit(f"README.md has no block {name}")
         text = make()
         after = pattern.sub(lambda match, text=text + "\n" if text else "": match[1] + text + match[2], after)
-    if "--check" in sys.argv[1:]:
+    draw_pictures(arguments.llmrun)
+    if arguments.check:
         check(after, before)
         return
     readme.write_text(after, encoding="utf-8")

@@ -29,6 +29,16 @@ std::string compact(double number) {
                      suffix);
 }
 
+std::string significant(double number) {
+  const double size = std::abs(number);
+  if (number == std::floor(number) && size < 1e6) return fmt::format("{:.0f}", number);
+  if (size >= 1000) return fmt::format("{:.0f}", number);
+  if (size >= 100) return fmt::format("{:.1f}", number);
+  if (size >= 10) return fmt::format("{:.2f}", number);
+  if (size >= 0.1) return fmt::format("{:.3f}", number);
+  return fmt::format("{:.3g}", number);
+}
+
 std::string duration_text(double seconds) {
   const auto total = static_cast<std::int64_t>(std::llround(seconds));
   const std::int64_t minutes = total / 60;

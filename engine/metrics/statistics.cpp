@@ -115,6 +115,27 @@ double sign_test(std::int64_t num_first, std::int64_t num_second) {
   return std::min(1.0, 2 * tail);
 }
 
+CumulativeShares cumulative_shares(std::span<const double> sorted) {
+  const std::size_t n = sorted.size();
+  std::vector<std::size_t> counts;  // samples at or below the point
+  if (n <= kMaxCdfPoints) {
+    for (std::size_t i = 1; i <= n; ++i) counts.push_back(i);
+  } else {
+    constexpr std::size_t kEven = kMaxCdfPoints / 2;  // the others are for powers of two
+    for (std::size_t i = 0; i < kEven; ++i) counts.push_back(1 + i * (n - 1) / kEven);
+    for (std::size_t left = n; left > 0; left /= 2) counts.push_back(n - left + 1);
+    counts.push_back(n);
+    std::sort(counts.begin(), counts.end());
+    counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+  }
+  CumulativeShares result;
+  for (const std::size_t count : counts) {
+    result.values.push_back(sorted[count - 1]);
+    result.shares.push_back(static_cast<double>(count) / static_cast<double>(n));
+  }
+  return result;
+}
+
 Distribution distribution_of(std::vector<double> samples) {
   Distribution result;
   result.count = std::ssize(samples);

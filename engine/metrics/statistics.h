@@ -60,6 +60,18 @@ struct Distribution {
   double p95 = 0;
   double p99 = 0;
 };
+
+// Points of the share of samples that are at most a value, ascending, to draw it by: at most
+// kMaxCdfPoints of them, all samples where there are no more, else evenly spread over the samples
+// and closer together at the upper end.
+inline constexpr std::size_t kMaxCdfPoints = 96;
+struct CumulativeShares {
+  std::vector<double> values;
+  std::vector<double> shares;  // 0 to 1; the last is 1
+};
+// REQUIRES: `sorted` is ascending.
+CumulativeShares cumulative_shares(std::span<const double> sorted);
+
 // All zeros when there are no samples.
 Distribution distribution_of(std::vector<double> samples);
 

@@ -24,7 +24,9 @@ struct StepRecord {
   // Tokens before a prefill chunk, read once a chunk.
   std::int64_t num_prefill_past_tokens = 0;
 
-  // --- the KV cache after it was planned ---
+  // --- sequences and the KV cache after it was planned ---
+  std::int32_t num_running_sequences = 0;
+  std::int32_t num_waiting_sequences = 0;
   std::int64_t kv_blocks_used = 0;
   std::int64_t num_kv_tokens = 0;  // of the sequences in this step, its new tokens included
 

@@ -3,15 +3,39 @@
 #include <algorithm>
 #include <optional>
 
+#include "engine/core/error.h"
+#include "engine/core/file.h"
+#include "engine/core/json.h"
 #include "tools/compare/compare_render.h"
 
 namespace llmrun {
+namespace {
+
+nlohmann::ordered_json read_report(const std::string& path) {
+  constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
+  const std::string text = read_file(path, kMaxFileBytes, ErrorKind::kInput);
+  static_cast<void>(parse_json(text, path, {.max_depth = 64, .error_kind = ErrorKind::kInput}));
+  return nlohmann::ordered_json::parse(text);  // once more, in the order it was written in
+}
+
+int draw_base(const CompareOptions& options) {
+  if (options.report.html.empty() && options.report.plot.empty()) {
+    throw Error(ErrorKind::kUsage,
+                "compare needs BASE and NEW; --html FILE or --plot FILE draws BASE alone");
+  }
+  draw_report(options.report, read_report(options.base), options.base);
+  return 0;
+}
+
+}  // namespace
 
 void add_compare_command(CLI::App& command, CompareOptions& options) {
   command
       .add_option("base", options.base, "The result to compare with: a file of JSON or JSON lines")
       ->required();
-  command.add_option("new", options.changed, "Results to compare, each with BASE")->required();
+  command.add_option("new", options.changed,
+                     "Results to compare, each with BASE; without any, BASE is only drawn, by "
+                     "--html or --plot");
   command
       .add_option("--metric", options.figures,
                   "Figures to compare, by their names in the JSON, separated by commas (default: "
@@ -46,6 +70,7 @@ int compare_exit_code(const std::vector<RunComparison>& results, bool has_fail_b
 
 int run_compare(const CompareOptions& options) {
   require_writable(options.report);
+  if (options.changed.empty()) return draw_base(options);
   const std::vector<BenchmarkRun> base = read_benchmark_file(options.base);
   const bool has_fail_below = options.fail_below > 0;
   const CompareRules rules{

@@ -19,7 +19,9 @@ namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
 constexpr double kProgressInterval = 0.25;  // seconds
-constexpr double kFirstRetryDelay = 0.5;    // seconds; twice as long after each attempt
+constexpr double kFirstKvInterval = 0.02;   // seconds; twice as long each time there are too many
+constexpr std::size_t kMaxKvSamples = 512;
+constexpr double kFirstRetryDelay = 0.5;  // seconds; twice as long after each attempt
 constexpr double kMaxRetryDelay = 60;
 
 double thread_cpu_seconds() {
@@ -39,6 +41,7 @@ class LoadRun : public BenchListener {
         progress_(progress),
         timer_(context),
         progress_timer_(context),
+        kv_timer_(context),
         records_(requests.size()) {}
 
   LoadMeasurement run() {
@@ -49,11 +52,13 @@ class LoadRun : public BenchListener {
     for (std::size_t i = 0; i < records_.size(); ++i)
       records_[i].arrival_s = options_.arrivals_s[i];
     show_progress();
+    sample_kv_usage();
     send_due();
     while (!is_over()) context_.run_one();
     is_stopped_ = true;
     timer_.cancel();
     progress_timer_.cancel();
+    kv_timer_.cancel();
     context_.poll();  // their handlers, while this object lives
     if (progress_ != nullptr) progress_->finish();
     LoadMeasurement measurement;
@@ -62,6 +67,7 @@ class LoadRun : public BenchListener {
       measurement.elapsed_s = std::max(measurement.elapsed_s, record.ended_s);
     }
     measurement.records = std::move(records_);
+    measurement.kv_usage = std::move(kv_usage_);
     return measurement;
   }
 
@@ -203,6 +209,21 @@ class LoadRun : public BenchListener {
     });
   }
 
+  void sample_kv_usage() {
+    if (!options_.kv_usage) return;
+    if (kv_usage_.size() == kMaxKvSamples) {  // every other one is enough from now on
+      for (std::size_t i = 0; i < kMaxKvSamples / 2; ++i) kv_usage_[i] = kv_usage_[2 * i];
+      kv_usage_.resize(kMaxKvSamples / 2);
+      kv_interval_s_ *= 2;
+    }
+    kv_usage_.push_back({now(), options_.kv_usage()});
+    kv_timer_.expires_after(
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(kv_interval_s_)));
+    kv_timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error && !is_stopped_) sample_kv_usage();
+    });
+  }
+
   asio::io_context& context_;
   BenchTarget& target_;
   const std::vector<BenchRequest>& requests_;
@@ -210,6 +231,7 @@ class LoadRun : public BenchListener {
   Progress* progress_;
   asio::steady_timer timer_;
   asio::steady_timer progress_timer_;
+  asio::steady_timer kv_timer_;
 
   Clock::time_point start_;
   std::vector<RequestRecord> records_;
@@ -224,6 +246,8 @@ class LoadRun : public BenchListener {
   std::int64_t num_output_tokens_ = 0;  // of answered requests
   double next_query_s_ = 0;
   std::int32_t num_left_in_batch_ = 0;
+  std::vector<KvUsage> kv_usage_;
+  double kv_interval_s_ = kFirstKvInterval;
 };
 
 }  // namespace

@@ -25,6 +25,8 @@ struct LoadOptions {
   double queries_per_second = 0;  // sent at most so often, evenly; 0: any
   std::int32_t batch_size = 0;    // sent in groups, each after the one before is answered; 0: none
   std::int32_t num_retries = 0;   // of one request
+  // Share of the KV cache in use, asked for now and then; empty: nobody knows.
+  std::function<double()> kv_usage = {};
 };
 
 // Times in seconds since the run's start.
@@ -41,8 +43,14 @@ struct RequestRecord {
   bool succeeded() const { return was_sent() && outcome.failure.empty(); }
 };
 
+struct KvUsage {
+  double time_s = 0;
+  double share = 0;  // 0 to 1
+};
+
 struct LoadMeasurement {
   std::vector<RequestRecord> records;  // in the order of the requests
+  std::vector<KvUsage> kv_usage;       // at even times; a few hundred at most
   double elapsed_s = 0;                // until the last request ended
   double thread_cpu_s = 0;             // of the thread that sent and, over HTTP, received
 };

@@ -447,6 +447,9 @@ class ServeBenchCommand {
         .batch_size = options_.batch_size,
         .num_retries = options_.num_retries};
     if (options_.duration_s > 0) load.duration_s = options_.duration_s;
+    if (own_ != nullptr) {
+      load.kv_usage = [this] { return own_->engine->status().stats.kv_usage(); };
+    }
 
     ServingPoint point{.mode = modes_[mode],
                        .request_rate = trace_arrivals_.empty() ? rate : std::nan(""),

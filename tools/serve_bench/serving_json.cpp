@@ -1,4 +1,6 @@
 // The report as JSON, with the keys of vLLM's result files.
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -11,6 +13,8 @@ namespace llmrun {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr std::array kDrawn = {"ttft", "tpot", "itl", "e2el"};
 
 Json rate_json(double rate) {
   return std::isinf(rate) ? Json("inf") : Json(rate);
@@ -39,6 +43,17 @@ Json intervals_json(const ServingMetrics& metrics) {
       json[figure.name + "_ms"][percentile_key(one.percentile)] = {bound_json(one.low),
                                                                    bound_json(one.high)};
     }
+  }
+  return json;
+}
+
+// Of the latencies that are drawn.
+Json cdfs_json(const ServingMetrics& metrics) {
+  Json json = Json::object();
+  for (const LatencyFigure& figure : metrics.latencies) {
+    const auto is_drawn = [&](const char* name) { return figure.name == name; };
+    if (figure.count == 0 || std::none_of(kDrawn.begin(), kDrawn.end(), is_drawn)) continue;
+    json[figure.name + "_ms"] = {{"values", figure.cdf.values}, {"shares", figure.cdf.shares}};
   }
   return json;
 }
@@ -134,6 +149,8 @@ void add_ours(const ServingReport& report, const ServingPoint& point, Json& json
   }
   json["failures"] = failures;
   json["percentile_ci95"] = intervals_json(metrics);
+  json["latency_cdfs"] = cdfs_json(metrics);
+  json["timeline"] = timeline_json(metrics.timeline, metrics.has_kv_usage);
   json["definitions"] = definitions_json(metrics);
   json["checks"] = checks_json(point.checks);
 }

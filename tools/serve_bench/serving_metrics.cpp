@@ -63,6 +63,7 @@ LatencyFigure figure_of(const char* name, const char* title, const char* label,
   for (double& sample : seconds) sample *= 1e3;
   std::sort(seconds.begin(), seconds.end());
   const Distribution distribution = distribution_of(seconds);
+  figure.cdf = cumulative_shares(seconds);
   figure.count = distribution.count;
   figure.mean_ms = distribution.mean;
   figure.median_ms = distribution.p50;
@@ -174,6 +175,44 @@ void measure_concurrency(const std::vector<RequestRecord>& records, ServingMetri
   window.output_tokens_per_s = num_tokens / length_s;
   window.requests_per_s = num_requests / length_s;
   window.share_of_run = length_s / metrics.duration_s;
+}
+
+// Where the running and waiting requests and the KV cache stood whenever one of them changed.
+void measure_timeline(const LoadMeasurement& measurement, bool is_closed_loop,
+                      ServingMetrics& metrics) {
+  struct Change {
+    double time_s;
+    std::int32_t running;
+    std::int32_t waiting;
+    double kv_share = -1;  // not told
+  };
+  std::vector<Change> changes;
+  for (const RequestRecord& record : measurement.records) {
+    if (!record.was_sent()) continue;
+    changes.push_back({is_closed_loop ? record.sent_s : record.arrival_s, 0, 1});
+    if (record.piece_times_s.empty()) {
+      changes.push_back({record.ended_s, 0, -1});
+    } else {
+      changes.push_back({record.piece_times_s.front(), 1, -1});
+      changes.push_back({record.ended_s, -1, 0});
+    }
+  }
+  for (const KvUsage& sample : measurement.kv_usage) {
+    changes.push_back({sample.time_s, 0, 0, sample.share});
+  }
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](const Change& a, const Change& b) { return a.time_s < b.time_s; });
+  std::vector<TimelinePoint> points;
+  TimelinePoint now;
+  for (const Change& change : changes) {
+    now.time_s = change.time_s;
+    now.running += change.running;
+    now.waiting += change.waiting;
+    if (change.kv_share >= 0) now.kv_used_percent = 100 * change.kv_share;
+    points.push_back(now);
+  }
+  metrics.timeline = thinned_timeline(points);
+  metrics.has_kv_usage = !measurement.kv_usage.empty();
 }
 
 void count_failures(const std::vector<RequestRecord>& records, ServingMetrics& metrics) {
@@ -337,6 +376,7 @@ ServingMetrics measure_serving(const LoadMeasurement& measurement,
   measure_concurrency(measurement.records, metrics);
   measure_latencies(timelines, measurement, options, metrics);
   measure_first_report(timelines, metrics);
+  measure_timeline(measurement, options.is_closed_loop, metrics);
   return metrics;
 }
 

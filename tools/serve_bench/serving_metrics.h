@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/metrics/statistics.h"
+#include "tools/report/run_timeline.h"
 #include "tools/serve_bench/bench_target.h"
 #include "tools/serve_bench/load_run.h"
 
@@ -51,6 +53,7 @@ struct LatencyFigure {
   double std_ms = 0;  // of the population
   double max_ms = 0;
   std::vector<PercentileEstimate> percentiles = {};
+  CumulativeShares cdf = {};  // milliseconds
 };
 
 // From the first to the last moment in which at least 90 % of the mean concurrency were under way.
@@ -94,6 +97,9 @@ struct ServingMetrics {
   std::vector<LatencyFigure> latencies;  // ttft, tpot, itl, e2el, then those apart from vLLM's four
   SteadyWindow steady;
   std::vector<FailureCount> failures;
+  // Waiting: arrived, no token yet. Running: from the first token to the end.
+  std::vector<TimelinePoint> timeline;
+  bool has_kv_usage = false;  // the timeline has it
   // As vLLM's first benchmark_serving told them, of completed requests.
   double average_latency_s = 0;
   double average_latency_per_token_s = 0;  // by prompt and output tokens

@@ -37,6 +37,7 @@ Json to_json(const Metric& metric) {
 Json to_json(const LatencyMetric& latency) {
   Json json = {{"name", latency.name}, {"unit", "ms"}, {"definition", latency.definition}};
   json.update(to_json(latency.distribution));
+  json["cdf"] = {{"values", latency.cdf.values}, {"shares", latency.cdf.shares}};
   return json;
 }
 
@@ -72,6 +73,8 @@ Json to_json(const CaseReport& one) {
                {"latencies", Json::array()}};
   for (const Metric& metric : one.metrics) json["metrics"].push_back(to_json(metric));
   for (const LatencyMetric& latency : one.latencies) json["latencies"].push_back(to_json(latency));
+  json["timeline"] = timeline_json(one.timeline, true);
+  json["decode_batches"] = histogram_json(one.decode_batches);
   return json;
 }
 

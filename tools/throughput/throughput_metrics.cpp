@@ -386,17 +386,47 @@ std::vector<LatencyMetric> measure_latencies(const CaseMeasurement& measurement)
       }
     }
   }
-  return {{"queue_ms", "first scheduled - arrival; all requests arrive when the run starts",
-           distribution_of(std::move(queue))},
-          {"ttft_ms", "first token's id on the host - arrival, waiting included",
-           distribution_of(std::move(ttft))},
-          {"tpot_ms",
-           "of each request with two tokens or more: (last token - first token) / (tokens - 1); "
-           "every request weighs the same",
-           distribution_of(std::move(tpot))},
-          {"itl_ms", "each gap between tokens of a request; every token weighs the same",
-           distribution_of(std::move(itl))},
-          {"e2el_ms", "last token's id on the host - arrival", distribution_of(std::move(e2el))}};
+  const auto latency = [](const char* name, const char* definition, std::vector<double> samples) {
+    std::sort(samples.begin(), samples.end());
+    CumulativeShares cdf = cumulative_shares(samples);
+    return LatencyMetric{name, definition, distribution_of(std::move(samples)), std::move(cdf)};
+  };
+  return {latency("queue_ms", "first scheduled - arrival; all requests arrive when the run starts",
+                  std::move(queue)),
+          latency("ttft_ms", "first token's id on the host - arrival, waiting included",
+                  std::move(ttft)),
+          latency("tpot_ms",
+                  "of each request with two tokens or more: (last token - first token) / (tokens - "
+                  "1); every request weighs the same",
+                  std::move(tpot)),
+          latency("itl_ms", "each gap between tokens of a request; every token weighs the same",
+                  std::move(itl)),
+          latency("e2el_ms", "last token's id on the host - arrival", std::move(e2el))};
+}
+
+std::vector<TimelinePoint> measure_timeline(const RunMeasurement& run) {
+  std::vector<TimelinePoint> points;
+  points.reserve(run.steps.size() + 1);
+  const auto num_blocks = static_cast<double>(std::max<std::int64_t>(run.stats.kv_blocks_total, 1));
+  for (const StepRecord& step : run.steps) {
+    points.push_back(
+        {.time_s = step.submitted_s - run.start_s,
+         .running = static_cast<double>(step.num_running_sequences),
+         .waiting = static_cast<double>(step.num_waiting_sequences),
+         .kv_used_percent = 100 * static_cast<double>(step.kv_blocks_used) / num_blocks});
+  }
+  if (!points.empty()) points.push_back({.time_s = run.elapsed_s});
+  return thinned_timeline(points);
+}
+
+std::vector<SizeBin> measure_decode_batches(const RunMeasurement& run) {
+  std::vector<std::int32_t> sizes;
+  for (const StepRecord& step : run.steps) {
+    if (step.num_decode_sequences > 0 && !step.has_prefill()) {
+      sizes.push_back(step.num_decode_sequences);
+    }
+  }
+  return size_histogram(sizes);
 }
 
 }  // namespace llmrun

@@ -14,21 +14,10 @@ namespace {
 
 constexpr double kMiB = 1024.0 * 1024.0;
 
-// Four significant figures or so, without exponents.
-std::string number(double value) {
-  const double size = std::abs(value);
-  if (value == std::floor(value) && size < 1e6) return fmt::format("{:.0f}", value);
-  if (size >= 1000) return fmt::format("{:.0f}", value);
-  if (size >= 100) return fmt::format("{:.1f}", value);
-  if (size >= 10) return fmt::format("{:.2f}", value);
-  if (size >= 0.1) return fmt::format("{:.3f}", value);
-  return fmt::format("{:.3g}", value);
-}
-
 std::string metric_text(const Metric& metric) {
   if (!metric.is_measured()) return "not measured";
   if (metric.unit == "bytes") return fmt::format("{:.1f} MiB", metric.mean() / kMiB);
-  return number(metric.mean());
+  return significant(metric.mean());
 }
 
 std::string with_interval(const Metric& metric) {
@@ -61,7 +50,8 @@ ReportTable throughput_table(const ThroughputReport& report) {
     table.rows.push_back({one.name, with_interval(one.metric("requests_per_s")),
                           fmt::format("{:.2f}", one.metric("total_tokens_per_s").mean()),
                           fmt::format("{:.2f}", one.metric("output_tokens_per_s").mean()),
-                          number(one.metric("elapsed_s").mean()), difference_text(report, one)});
+                          significant(one.metric("elapsed_s").mean()),
+                          difference_text(report, one)});
     if (report.is_ablation) table.rows.back().push_back(step_text(report, one));
   }
   if (report.is_ablation) table.header.emplace_back("to the level before");
@@ -94,8 +84,9 @@ ReportTable latency_table(const ThroughputReport& report) {
       const LatencyMetric& latency = one.latencies[i];
       const Distribution& d = latency.distribution;
       const bool is_first = &one == &report.cases.front();
-      table.rows.push_back({is_first ? latency.name : "", one.name, number(d.mean), number(d.p50),
-                            number(d.p90), number(d.p95), number(d.p99), fmt::format("{}", d.count),
+      table.rows.push_back({is_first ? latency.name : "", one.name, significant(d.mean),
+                            significant(d.p50), significant(d.p90), significant(d.p95),
+                            significant(d.p99), fmt::format("{}", d.count),
                             is_first ? latency.definition : ""});
     }
   }
@@ -168,17 +159,18 @@ ReportTable start_up_table(const ThroughputReport& report) {
                  "weights s", "memory s", "warm-up s", "warm-up requests"},
       .rows = {}};
   for (const CaseReport& one : report.cases) {
-    table.rows.push_back({one.name, number(one.load_s), number(one.engine.start_up.device_s),
-                          number(one.engine.start_up.weights_s),
-                          number(one.engine.start_up.memory_s), number(one.warm_up_s),
-                          fmt::format("{}", one.num_warm_up_requests)});
+    table.rows.push_back(
+        {one.name, significant(one.load_s), significant(one.engine.start_up.device_s),
+         significant(one.engine.start_up.weights_s), significant(one.engine.start_up.memory_s),
+         significant(one.warm_up_s), fmt::format("{}", one.num_warm_up_requests)});
   }
   return table;
 }
 
 std::string lengths_text(const char* name, const Distribution& d) {
-  return fmt::format("{} mean {} p50 {} p99 {} min {} max {}", name, number(d.mean), number(d.p50),
-                     number(d.p99), number(d.min), number(d.max));
+  return fmt::format("{} mean {} p50 {} p99 {} min {} max {}", name, significant(d.mean),
+                     significant(d.p50), significant(d.p99), significant(d.min),
+                     significant(d.max));
 }
 
 // What was run, on what; a line each.

@@ -71,6 +71,10 @@ CaseReport make_case_report(const CaseMeasurement& measurement, const ReportCont
   report.output_digest = output_digest(report.output_ids);
   report.metrics = measure_metrics(measurement, context);
   report.latencies = measure_latencies(measurement);
+  if (!measurement.runs.empty()) {
+    report.timeline = measure_timeline(measurement.runs.back());
+    report.decode_batches = measure_decode_batches(measurement.runs.back());
+  }
   return report;
 }
 

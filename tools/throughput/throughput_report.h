@@ -13,6 +13,7 @@
 
 #include "engine/metrics/roofline.h"
 #include "engine/metrics/statistics.h"
+#include "tools/report/run_timeline.h"
 #include "tools/throughput/throughput_run.h"
 #include "tools/workload/workload.h"
 
@@ -38,6 +39,7 @@ struct LatencyMetric {
   std::string name;  // "ttft_ms"
   std::string definition;
   Distribution distribution;
+  CumulativeShares cdf = {};
 };
 
 enum class CheckStatus : std::uint8_t { kOk, kWarning, kInvalid };
@@ -62,6 +64,8 @@ struct CaseReport {
   std::int64_t num_output_tokens = 0;
   std::vector<Metric> metrics;
   std::vector<LatencyMetric> latencies;
+  std::vector<TimelinePoint> timeline;           // of the last repeat
+  std::vector<SizeBin> decode_batches;           // sequences in each of its decode steps
   std::string output_digest;                     // of the first repeat
   std::vector<std::vector<TokenId>> output_ids;  // of the first repeat, in the workload's order
 
@@ -125,6 +129,9 @@ std::vector<Check> check_case(const CaseMeasurement& measurement, const CaseRepo
 std::vector<Metric> measure_metrics(const CaseMeasurement& measurement,
                                     const ReportContext& context);
 std::vector<LatencyMetric> measure_latencies(const CaseMeasurement& measurement);
+// How a run went, step by step.
+std::vector<TimelinePoint> measure_timeline(const RunMeasurement& run);
+std::vector<SizeBin> measure_decode_batches(const RunMeasurement& run);
 
 // SHA-256 over the requests' (index, number of tokens, token ids), by index.
 std::string output_digest(const std::vector<std::vector<TokenId>>& output_ids);

@@ -55,6 +55,8 @@ std::string ThroughputTrace::to_jsonl() const {
                          {"collected_s", step.collected_s - one.start_s},
                          {"device_busy_ms", 1e3 * step.device_busy_s},
                          {"device_idle_ms", 1e3 * step.device_idle_s},
+                         {"num_running_sequences", step.num_running_sequences},
+                         {"num_waiting_sequences", step.num_waiting_sequences},
                          {"kv_blocks_used", step.kv_blocks_used},
                          {"graph", step.replayed_graph}};
       text += dump_json(line) + "\n";

@@ -1,5 +1,7 @@
 #include "engine/metrics/statistics.h"
 
+#include <algorithm>
+
 #include <doctest/doctest.h>
 
 namespace llmrun {
@@ -54,6 +56,31 @@ TEST_CASE("quantiles of Student's t") {
   CHECK(student_t_975(31) == doctest::Approx(2.0395).epsilon(0.0003));
   CHECK(student_t_975(120) == doctest::Approx(1.9799).epsilon(0.0003));
   CHECK(student_t_975(1000000) == doctest::Approx(1.95996).epsilon(0.0001));
+}
+
+TEST_CASE("cumulative shares: all of few samples, few of many with the ends") {
+  CHECK(cumulative_shares({}).values.empty());
+  const CumulativeShares few = cumulative_shares(std::vector<double>{1, 1, 4});
+  CHECK(few.values == std::vector<double>{1, 1, 4});
+  CHECK(few.shares[0] == doctest::Approx(1.0 / 3));
+  CHECK(few.shares[2] == 1);
+
+  std::vector<double> samples(1'000'000);
+  for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<double>(i + 1);
+  const CumulativeShares many = cumulative_shares(samples);
+  REQUIRE(many.values.size() == many.shares.size());
+  CHECK(many.values.size() <= kMaxCdfPoints);
+  CHECK(many.values.front() == 1);
+  CHECK(many.values.back() == 1e6);
+  double largest_gap = 0;
+  for (std::size_t i = 0; i < many.values.size(); ++i) {
+    CHECK(many.shares[i] == doctest::Approx(many.values[i] / 1e6));  // points of the true curve
+    if (i > 0) largest_gap = std::max(largest_gap, many.shares[i] - many.shares[i - 1]);
+  }
+  CHECK(largest_gap < 0.022);
+  // The upper end is there in detail: beyond p99.9 too.
+  CHECK(std::count_if(many.shares.begin(), many.shares.end(), [](double s) { return s > 0.999; }) >=
+        8);
 }
 
 }  // namespace llmrun
