@@ -1,5 +1,7 @@
 #include "tools/report/html_page.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "tools/plot/chart_style.h"
@@ -79,6 +81,23 @@ std::vector<bool> number_columns(const ReportTable& table) {
   return are_numbers;
 }
 
+// Without the columns that no row has anything in.
+ReportTable without_empty_columns(const ReportTable& table) {
+  ReportTable kept{.title = table.title, .header = {}, .rows = {}};
+  kept.rows.resize(table.rows.size());
+  for (std::size_t column = 0; column < table.header.size(); ++column) {
+    const auto is_empty = [&](const std::vector<std::string>& row) {
+      return column >= row.size() || row[column].empty();
+    };
+    if (std::all_of(table.rows.begin(), table.rows.end(), is_empty)) continue;
+    kept.header.push_back(table.header[column]);
+    for (std::size_t i = 0; i < table.rows.size(); ++i) {
+      kept.rows[i].push_back(is_empty(table.rows[i]) ? "" : table.rows[i][column]);
+    }
+  }
+  return kept;
+}
+
 std::string cell_class(const std::string& cell, bool is_number_column) {
   constexpr std::size_t kShort = 24;
   constexpr std::size_t kLong = 60;
@@ -111,8 +130,9 @@ void HtmlPage::note(NoteKind kind, const std::string& text) {
   body_ += fmt::format("<p class=\"note{}\">{}</p>\n", style, xml_escaped(text));
 }
 
-void HtmlPage::table(const ReportTable& table) {
-  if (table.rows.empty()) return;
+void HtmlPage::table(const ReportTable& given) {
+  if (given.rows.empty()) return;
+  const ReportTable table = without_empty_columns(given);
   const std::vector<bool> are_numbers = number_columns(table);
   body_ += "<div class=\"scroll\"><table><thead><tr>";
   for (std::size_t column = 0; column < table.header.size(); ++column) {

@@ -21,9 +21,9 @@ class HtmlPage {
   void paragraph(const std::string& text);
   // A line that stands out.
   void note(NoteKind kind, const std::string& text);
-  // Without its title, which is a heading's matter. Cells that are numbers stand right; a cell that
-  // is INVALID or WARNING has its color.
-  void table(const ReportTable& table);
+  // Without its title, which is a heading's matter, and without empty columns. Cells that are
+  // numbers stand right; a cell that is INVALID or WARNING has its color.
+  void table(const ReportTable& given);
   // Charts side by side where there is room; empty ones are left out.
   void charts(const std::vector<std::string>& svgs);
   void wide_chart(const std::string& svg);
