@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures a build of llmrun against another one and fails on a significant drop only.
 
-usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER) [--suite smoke|full] [--pairs 40] [--output FOLDER]
+usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER | --store) [--suite smoke|full] [--pairs 40] [--output FOLDER]
 
 With --base both builds run in turn on this machine, base first in one pair and last in the next, and each pair gives one ratio:
-what slows the machine for longer than a run meets both. With --baseline the results of an earlier run (its FOLDER's new-*.jsonl)
-are what is compared with; that needs a quiet machine of its own. Exit status: 0; 1 on a significant drop; else what failed.
+what slows the machine for longer than a run meets both. --store only measures, and leaves its results in --output for a later
+--baseline, which compares with them; that needs a quiet machine of its own. Exit status: 0; 1 on a significant drop; else what
+failed.
 """
 import argparse
 import pathlib
@@ -27,6 +28,7 @@ def parse_arguments():
     against = parser.add_mutually_exclusive_group(required=True)
     against.add_argument("--base", help="the build to judge it by, run in turn with it")
     against.add_argument("--baseline", type=pathlib.Path, help="folder of an earlier run's results to judge it by")
+    against.add_argument("--store", action="store_true", help="only measure, for a later --baseline")
     parser.add_argument("--suite", choices=SUITES, default="smoke")
     parser.add_argument("--pairs", type=int, default=40, help="runs of each build (at least 6)")
     parser.add_argument("--fail-below", default="0.97")
@@ -35,6 +37,10 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.pairs < 6:
         parser.error("--pairs must be at least 6: fewer give no 95 % interval")
+    if arguments.baseline:
+        missing = [name for name in SUITES[arguments.suite] if not (arguments.baseline / f"new-{name}.jsonl").is_file()]
+        if missing:
+            parser.error(f"{arguments.baseline} has no results of {', '.join(missing)}; --store --output {arguments.baseline} makes them")
     return arguments
 
 
@@ -62,7 +68,8 @@ def run_suite(arguments):
         paths = {side: arguments.output / f"{side}-{name}.jsonl" for side in sides}
         for side, path in paths.items():
             path.write_text("".join(lines[side]), encoding="utf-8")
-        files.append((paths.get("base") or arguments.baseline / f"new-{name}.jsonl", paths["new"]))
+        if not arguments.store:
+            files.append((paths.get("base") or arguments.baseline / f"new-{name}.jsonl", paths["new"]))
     return files
 
 
@@ -76,12 +83,14 @@ def compare(arguments, base, new, form):
 def main():
     arguments = parse_arguments()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    markdown, codes = [], []
+    markdown, codes = [], [0]
     for base, new in run_suite(arguments):
         markdown.append(compare(arguments, base, new, "md").stdout)
         report = compare(arguments, base, new, "json")
         (arguments.output / f"compare-{new.stem.removeprefix('new-')}.json").write_text(report.stdout, encoding="utf-8")
         codes.append(report.returncode)
+    if arguments.store:
+        return 0
     (arguments.output / "comment.md").write_text("\n".join(markdown), encoding="utf-8")
     print("\n".join(markdown))
     unknown = [code for code in codes if code not in SEVERITY]

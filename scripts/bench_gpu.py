@@ -13,17 +13,15 @@ tables of the JSON files. Only the program and the source tree are needed, no bu
 """
 import argparse
 import dataclasses
-import datetime
 import json
-import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from bench_machine import ROOT, environment, relative_program
+
 SCRATCH = "build/bench-gpu"  # relative, so that command lines in reports name no folder of this machine
 DEMO_MODEL = "datasets/demo/model"
 NOTES_HEADING = "## Notes"
@@ -185,45 +183,6 @@ def summary(workload, report):
 
 # ---- running ----
 
-def read_output(command):
-    """Standard output of a short command, or "" where it cannot run."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
-def gpus():
-    fields = ["name", "driver_version", "power.limit", "power.default_limit", "memory.total", "clocks.max.sm", "clocks.max.memory",
-              "pcie.link.gen.current", "pcie.link.width.current", "persistence_mode", "mig.mode.current", "compute_mode", "ecc.mode.current"]
-    lines = read_output(["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader"]).splitlines()
-    return [dict(zip(fields, (value.strip() for value in line.split(",")))) for line in lines]
-
-
-def processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
-
-
-def memory_bytes():
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def environment(llmrun):
-    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "gpus": gpus(),
-            "processor": processor(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "memory_bytes": memory_bytes(),
-            "kernel": platform.release(),
-            "llmrun": read_output([llmrun, "--version"]),
-            "variables": {name: value for name, value in sorted(os.environ.items())
-                          if name.startswith(("LLMRUN_", "CUDA_VISIBLE", "CUDA_DEVICE", "OMP_"))}}
-
-
 SMOKE = {"--num-prompts": "4", "--input-len": "8", "--output-len": "8", "--max-num-seqs": "3", "--repeats": "2", "--device": "cpu"}
 
 
@@ -342,13 +301,6 @@ def chosen_workloads(parser, args):
     for name in sorted((only | skip) - known):
         parser.error(f"unknown workload {name}; --list tells them")
     return [one for one in WORKLOADS if (not only or one.name in only) and one.name not in skip]
-
-
-def relative_program(path):
-    try:
-        return str(pathlib.Path(path).resolve().relative_to(ROOT))
-    except ValueError:
-        return path
 
 
 def main():

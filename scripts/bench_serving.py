@@ -3,6 +3,7 @@
 
 usage: bench_serving.py --out results/serving-CARD [--only NAME,...] [--time-limit S] [--program PATH] [-- FLAGS FOR LLMRUN]
        bench_serving.py --out DIR --smoke    the same steps with the demo model and small counts on the CPU, to try the script
+       bench_serving.py --out DIR --note     only rewrite DIR/README.md
        bench_serving.py --list
 
 Writes, for each workload, DIR/NAME.json (the report of --output-json) and DIR/NAME.txt (its text, its log and exit code);
@@ -10,17 +11,17 @@ beside them DIR/environment.json and DIR/README.md. A workload that fails leaves
 no time is left for are named in the README. Only the program and the source tree are needed.
 """
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from bench_machine import ROOT, environment, relative_program
+
+SCRATCH = "build/bench-serving"  # relative, so that command lines in reports name no folder of this machine
 COMMON = "--modes inproc,http --seed 2024 --metric-percentiles 90,95,99 --first-report"
 LENGTHS = "--dataset-name lengths"
 # (name, title, model, flags); for `lengths` mean lengths are those of ShareGPT's conversations.
@@ -36,37 +37,22 @@ SMOKE = [
     ("demo-inf", "demo model, all at once", "datasets/demo/model",
      "--input-len 16 --output-len 8 --num-prompts 20 --request-rate inf"),
 ]
-FIGURES = [("request_throughput", "requests/s"), ("output_throughput", "output tokens/s"),
+FIGURES = [("achieved_rate", "arrivals/s, to the last"), ("request_throughput", "requests/s, to the last answer"),
+            ("output_throughput", "output tokens/s"),
            ("median_ttft_ms", "TTFT median (ms)"), ("p99_ttft_ms", "TTFT P99 (ms)"), ("median_tpot_ms", "TPOT median (ms)"),
            ("p99_itl_ms", "ITL P99 (ms)"), ("p99_e2el_ms", "E2EL P99 (ms)")]
-
-
-def output_of(command):
-    """What a command prints, or None where it does not exist or fails."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def environment(program):
-    fields = "name,driver_version,memory.total,power.limit,clocks.max.sm"
-    return {
-        "date_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "gpu": output_of(["nvidia-smi", f"--query-gpu={fields}", "--format=csv"]),
-        "llmrun": output_of([program, "--version"]),
-    }
 
 
 def run(program, workload, extra, folder, seconds):
     name, _, model, flags = workload
     report = folder / f"{name}.json"
-    report.unlink(missing_ok=True)
+    (ROOT / SCRATCH).mkdir(parents=True, exist_ok=True)
+    written = ROOT / SCRATCH / f"{name}.json"
+    for path in (report, written):
+        path.unlink(missing_ok=True)
     words = [program, "serve-bench", "--model", model, *COMMON.split(), *flags.split(), *extra,
-             "--output-json", str(report), "--color", "never"]
-    shown = shlex.join(["llmrun", *words[1:]])
+             "--output-json", f"{SCRATCH}/{name}.json", "--color", "never"]
+    shown = shlex.join(words)
     print(f"== {name}: {shown}", flush=True)
     start = time.monotonic()
     try:
@@ -76,6 +62,8 @@ def run(program, workload, extra, folder, seconds):
     except subprocess.TimeoutExpired as error:
         text, code = (error.stdout or b"").decode(errors="replace"), "ended by the time limit"
     took = time.monotonic() - start
+    if written.is_file():
+        shutil.move(written, report)
     (folder / f"{name}.txt").write_text(f"$ {shown}\n{text}\nexit code {code}, {took:.1f} s\n", encoding="utf-8")
     print(f"   exit code {code}, {took:.1f} s", flush=True)
     return code
@@ -89,7 +77,7 @@ def points_of(folder, name):
 
 
 def note(folder, workloads, codes):
-    lines = ["# Serving", "", "By `scripts/bench_serving.py`; `environment.json` says on what. Latency counts from the scheduled "
+    lines = ["# Serving Benchmark Result", "", "By `scripts/bench_serving.py`; `environment.json` says on what. Latency counts from the scheduled "
              "arrival. Weights are random, every output has the length asked for, the prefix cache is off; client, server and "
              "engine share one process.", ""]
     for name, title, _, _ in workloads:
@@ -100,6 +88,8 @@ def note(folder, workloads, codes):
             continue
         lines += ["| | in process | HTTP | difference |", "|---|---|---|---|"]
         for key, label in FIGURES:
+            if key == "achieved_rate" and not points["inproc"]["scheduled_rate"]:
+                continue  # all at once: nothing is sent over time
             first, second = points["inproc"][key], points["http"][key]
             difference = f"{100 * (second / first - 1):+.1f} %" if first else ""
             lines.append(f"| {label} | {first:.2f} | {second:.2f} | {difference} |")
@@ -118,8 +108,9 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--time-limit", type=float, default=1500, help="seconds for all workloads")
-    parser.add_argument("--program", default=str(ROOT / "build/release/llmrun"))
+    parser.add_argument("--program", default="build/release/llmrun")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--note", action="store_true")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args(arguments)
     workloads = SMOKE if options.smoke else WORKLOADS
@@ -133,7 +124,10 @@ def main():
     extra = (["--device", "cpu"] if options.smoke else ["--device", "cuda"]) + extra
     folder = options.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    program = str(pathlib.Path(options.program).resolve())
+    if options.note:
+        note(folder, workloads, {})
+        return 0
+    program = relative_program(options.program)
     (folder / "environment.json").write_text(json.dumps(environment(program), indent=2) + "\n", encoding="utf-8")
     end = time.monotonic() + options.time_limit
     codes = {}

@@ -339,7 +339,7 @@ def serving():
     """The tables that scripts/bench_serving.py wrote into results/serving-*."""
     parts = []
     for folder in sorted((ROOT / "results").glob("serving-*")):
-        card = read_json(f"results/{folder.name}/environment.json")["gpu"].split("\n")[1].split(",")[0]
+        card = read_json(f"results/{folder.name}/environment.json")["gpus"][0]["name"]
         tables = (folder / "README.md").read_text(encoding="utf-8").split("\n## ")[1:]
         for table in tables:
             title, rest = table.split("\n", 1)

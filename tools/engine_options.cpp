@@ -22,7 +22,12 @@ void add_model_options(CLI::App& command, EngineConfig& config) {
       .add_option("--tokenizer", config.tokenizer, "Folder of the tokenizer, if not the model's")
       ->group(group);
   command.add_option("--revision", config.revision, "Revision of a Hugging Face id")->group(group);
-  command.add_option("--dtype", config.dtype, "auto, float32, bfloat16 or float16")
+  command
+      .add_option("--dtype", config.dtype,
+                  "auto, float32, bfloat16 or float16; float and half are the first and the last")
+      ->transform([](const std::string& name) {
+        return name == "half" ? std::string("float16") : name == "float" ? "float32" : name;
+      })
       ->group(group)
       ->capture_default_str();
   command

@@ -17,6 +17,7 @@
 #include "engine/core/version.h"
 #include "tools/compare/compare.h"
 #include "tools/eval/eval.h"
+#include "tools/foreign_flags.h"
 #include "tools/generate/generate.h"
 #include "tools/help.h"
 #include "tools/info.h"
@@ -204,6 +205,7 @@ std::string suggestion(const CLI::App& app, int argc, char** argv) {
     if (!is_flag && (command != &app || name.starts_with("-"))) continue;
     const std::vector<std::string> known = is_flag ? option_names(*command) : subcommand_names(app);
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    if (const auto hint = foreign_flag_hint(name)) return "; " + *hint;
     if (const auto nearest = nearest_name(name, known))
       return fmt::format("; did you mean {}?", *nearest);
   }

@@ -18,11 +18,11 @@ namespace {
 
 constexpr std::array kStopSignals = {SIGINT, SIGTERM, SIGHUP};
 constexpr std::array kIgnoredSignals = {SIGPIPE, SIGXFSZ};
-constexpr int kImmediate = 3;
 
 // A signal handler is given nothing but a number: what it touches cannot be a member.
 struct State {
   std::atomic<int> num_signals = 0;
+  std::atomic<int> num_to_end = 0;
   std::atomic<int> first_signal = 0;
   std::atomic<int> event_fd = -1;
   std::atomic<bool> in_use = false;
@@ -36,7 +36,8 @@ extern "C" void count_signal(int number) {
   const int saved_errno = errno;
   int none = 0;
   g_state.first_signal.compare_exchange_strong(none, number);
-  if (g_state.num_signals.fetch_add(1) + 1 >= kImmediate) ::_exit(exit_code_of_signal(number));
+  if (g_state.num_signals.fetch_add(1) + 1 >= g_state.num_to_end.load())
+    ::_exit(exit_code_of_signal(number));
   const std::uint64_t one = 1;
   // Nothing can be done here when it fails; stop_request() does not depend on it.
   if (::write(g_state.event_fd.load(), &one, sizeof(one)) < 0) errno = saved_errno;
@@ -49,7 +50,7 @@ int exit_code_of_signal(int signal_number) {
   return 128 + (signal_number == SIGINT ? SIGINT : SIGTERM);
 }
 
-SignalWatcher::SignalWatcher() {
+SignalWatcher::SignalWatcher(int num_to_end) {
   LLMRUN_CHECK(!g_state.in_use.exchange(true));
   const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) {
@@ -59,6 +60,7 @@ SignalWatcher::SignalWatcher() {
                                                   std::generic_category().message(error_number)));
   }
   g_state.event_fd = fd;
+  g_state.num_to_end = num_to_end;
   g_state.num_signals = 0;
   g_state.first_signal = 0;
   struct sigaction action {};

@@ -11,14 +11,15 @@ enum class StopRequest : std::uint8_t {
   kNone,
   kDrain,  // first signal: finish what is under way
   kAbort,  // second: give up what is under way, write what is finished
-};         // a third ends the process at once
+};         // a third ends the process at once, where nothing else is asked for
 
 // While it lives, the signals above are counted instead of ending the process, and SIGPIPE and
 // SIGXFSZ are ignored, so that a write fails with an error instead. Calls that wait are interrupted
 // (EINTR). One at a time in a process.
 class SignalWatcher {
  public:
-  SignalWatcher();
+  // The signal of this number in a row ends the process at once.
+  explicit SignalWatcher(int num_to_end = 3);
   ~SignalWatcher();  // restores what was before
   SignalWatcher(const SignalWatcher&) = delete;
   SignalWatcher& operator=(const SignalWatcher&) = delete;

@@ -2,6 +2,7 @@
 #include <csignal>
 
 #include "tests/e2e/generate_fixture.h"
+#include "tests/e2e/served_model.h"
 
 namespace llmrun {
 namespace {
@@ -11,6 +12,7 @@ using testing::parse_lines;
 using testing::read_all;
 using testing::run_command;
 using testing::RunResult;
+using testing::ServedModel;
 using testing::TemporaryFolder;
 
 std::vector<std::string> eval_command(const std::vector<std::string>& arguments) {
@@ -133,6 +135,117 @@ TEST_CASE("a sweep names the knee; what cannot be evaluated is told") {
   const RunResult result = run_command({LLMRUN_BINARY_DIR "/llmrun", "eval", bad.string()});
   CHECK(result.exit_code == 3);
   CHECK(result.err.find("bad.jsonl:1: answer") != std::string::npos);
+}
+
+TEST_CASE("an evaluation stopped by a signal: what is answered is reported, and gone on with") {
+  for (const int number : {SIGINT, SIGTERM}) {
+    const TemporaryFolder folder;
+    const std::string samples = (folder.path() / "samples.jsonl").string();
+    // Few at a time, so that most are not begun when the first is answered.
+    const std::vector<std::string> base = {"--limit",  "20",    "--max-num-seqs", "1",    "-q",
+                                           "--output", "jsonl", "--samples",      samples};
+    ChildProcess child(eval_command(base), folder.path());
+    while (read_all(samples).find('\n') == std::string::npos && !child.has_ended()) {
+    }
+    child.signal(number);
+    CHECK(child.wait() == 128 + number);
+    const auto report = parse_lines(child.standard_output()).at(0);
+    CHECK(report.at("valid") == false);
+    CHECK(report.at("case").at("partial") == true);
+    const auto num_answered = report.at("case").at("num_questions").get<std::size_t>();
+    CHECK(num_answered > 0);
+    CHECK(num_answered < 20);
+    CHECK(parse_lines(read_all(samples)).size() == num_answered);
+    CHECK(child.standard_error().find("--resume") != std::string::npos);
+
+    std::vector<std::string> again = base;
+    again.emplace_back("--resume");
+    const RunResult resumed = run_eval(again);
+    CHECK(resumed.exit_code == 0);
+    const auto whole = parse_lines(resumed.out).at(0);
+    CHECK(whole.at("valid") == true);
+    CHECK(whole.at("case").at("num_questions") == 20);
+    CHECK(whole.at("case").at("num_resumed") == num_answered);
+    CHECK(parse_lines(read_all(samples)).size() == 20);
+  }
+}
+
+TEST_CASE("an evaluation stopped without a file of samples tells what it has") {
+  const TemporaryFolder folder;
+  ChildProcess child(eval_command({"--max-num-seqs", "1", "--color", "never"}), folder.path());
+  while (child.standard_error().find(" done") == std::string::npos &&
+         child.standard_error().find("paged:") == std::string::npos && !child.has_ended()) {
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  child.signal(SIGINT);
+  CHECK(child.wait() == 130);
+  CHECK(child.standard_output().find("INVALID: a signal stopped the run; paged: ") !=
+        std::string::npos);
+}
+
+TEST_CASE("a server's row beside the engine's: the same texts, and no engine where only it is") {
+  const TemporaryFolder folder;
+  const ServedModel server(folder, {});
+  const std::vector<std::string> base = {"--limit",    "6",          "-q",
+                                         "--base-url", server.url(), "--served-model-name",
+                                         "demo",       "--output",   "json"};
+  std::vector<std::string> both = base;
+  both.insert(both.end(), {"--backend", "paged", "--repetitions", "3", "--temperature", "0.8"});
+  const RunResult result = run_eval(both);
+  CAPTURE(result.err);
+  REQUIRE(result.exit_code == 0);
+  const auto report = nlohmann::json::parse(result.out);
+  REQUIRE(report.at("cases").size() == 2);
+  CHECK(report.at("cases")[0].at("name") == "paged");
+  CHECK(report.at("cases")[1].at("name") == "demo");
+  CHECK(report.at("comparisons")[0].at("num_samples") == 18);
+  CHECK(report.at("comparisons")[0].at("num_equal_texts") == 18);
+
+  std::vector<std::string> chat = base;
+  chat.insert(chat.end(), {"--apply-chat-template", "--max-concurrency", "1,4"});
+  const RunResult swept = run_eval(chat);
+  REQUIRE(swept.exit_code == 0);
+  const auto sweep = nlohmann::json::parse(swept.out);
+  REQUIRE(sweep.at("cases").size() == 2);
+  CHECK(sweep.at("model").at("name") == "demo");
+  CHECK(sweep.at("knees").size() == 1);
+  CHECK(sweep.at("cases")[0].at("scores") == sweep.at("cases")[1].at("scores"));
+  CHECK(run_eval({"--base-url", "http://127.0.0.1:1"}).exit_code == 3);
+}
+
+TEST_CASE("what failed is asked again by --retry-errors, and only that") {
+  const TemporaryFolder folder;
+  const std::string samples = (folder.path() / "samples.jsonl").string();
+  const std::vector<std::string> base = {"--limit", "5",         "-q",    "--served-model-name",
+                                         "demo",    "--retry",   "0",     "--output",
+                                         "json",    "--samples", samples, "--base-url"};
+  const auto with = [&](const std::string& url, std::vector<std::string> more) {
+    std::vector<std::string> arguments = base;
+    arguments.push_back(url);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_eval(arguments);
+  };
+  {
+    // Its window is too short for the questions: each is refused.
+    const TemporaryFolder first;
+    const ServedModel server(first, {"--max-model-len", "16"});
+    const RunResult failed = with(server.url(), {});
+    CHECK(failed.exit_code == 1);
+    const auto report = nlohmann::json::parse(failed.out);
+    CHECK(report.at("cases")[0].at("num_failed") == 5);
+    CHECK(read_all(samples).find("http_400") != std::string::npos);
+  }
+  const TemporaryFolder second;
+  const ServedModel server(second, {});
+  // Another address is no other run; without the flag errors stay.
+  const RunResult kept = with(server.url(), {"--resume"});
+  CHECK(kept.exit_code == 1);
+  const RunResult retried = with(server.url(), {"--resume", "--retry-errors"});
+  CAPTURE(retried.err);
+  CHECK(retried.exit_code == 0);
+  const auto report = nlohmann::json::parse(retried.out);
+  CHECK(report.at("cases")[0].at("num_failed") == 0);
+  CHECK(report.at("cases")[0].at("num_questions") == 5);
 }
 
 TEST_CASE("samples that fail are counted, and do not end the run") {

@@ -1,4 +1,6 @@
 // `llmrun throughput` as a user meets it: the built program on the demo model.
+#include <csignal>
+
 #include "tests/e2e/generate_fixture.h"
 
 namespace llmrun {
@@ -10,7 +12,7 @@ using testing::run_command;
 using testing::RunResult;
 using testing::TemporaryFolder;
 
-RunResult run_throughput(std::vector<std::string> arguments) {
+std::vector<std::string> throughput_command(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun",
                                       "throughput",
                                       "--model",
@@ -24,7 +26,11 @@ RunResult run_throughput(std::vector<std::string> arguments) {
                                       "--output-len",
                                       "9"};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_command(command);
+  return command;
+}
+
+RunResult run_throughput(const std::vector<std::string>& arguments) {
+  return run_command(throughput_command(arguments));
 }
 
 }  // namespace
@@ -112,6 +118,70 @@ TEST_CASE("usage errors are told in one line") {
   CHECK(run_throughput({"--input-len", "2000"}).exit_code == 2);
   CHECK(run_throughput({"--dataset-name", "sharegpt"}).exit_code == 2);
   CHECK(run_throughput({"--dataset-name", "custom", "--dataset-path", "/nowhere"}).exit_code == 3);
+}
+
+TEST_CASE("a benchmark stopped by a signal reports its whole repeats, as INVALID") {
+  for (const int number : {SIGINT, SIGTERM}) {
+    const TemporaryFolder folder;
+    const std::string path = (folder.path() / "report.json").string();
+    testing::ChildProcess child(throughput_command({"--repeats", "1000", "--backend", "paged,naive",
+                                                    "--output-json", path}),
+                                folder.path());
+    while (child.standard_error().find("repeat 2 of") == std::string::npos && !child.has_ended()) {
+    }
+    child.signal(number);
+    CHECK(child.wait() == 128 + number);
+    CHECK(child.standard_output().find("INVALID") != std::string::npos);
+    const auto json = nlohmann::json::parse(read_all(path));
+    CHECK(json.at("valid") == false);
+    CHECK(json.at("cases").size() == 1);
+    CHECK(json.dump().find("a signal ended the benchmark: 1 of 2 cases") != std::string::npos);
+  }
+}
+
+TEST_CASE("a benchmark stopped before its first repeat says so, and the second signal ends it") {
+  const TemporaryFolder folder;
+  testing::ChildProcess child(
+      {LLMRUN_BINARY_DIR "/llmrun", "throughput", "--model",
+       LLMRUN_SOURCE_DIR "/datasets/demo/model", "--device", "cpu", "--num-prompts", "4096",
+       "--output-len", "200", "--num-warmups", "0"},
+      folder.path());
+  while (child.standard_error().find("memory plan") == std::string::npos && !child.has_ended()) {
+  }
+  child.signal(SIGINT);
+  CHECK(child.wait() == 130);
+  CHECK(child.standard_error().find("stopped before anything was measured") != std::string::npos);
+  CHECK(child.standard_output().empty());
+}
+
+TEST_CASE("names of other engines") {
+  const auto error_of = [](const std::vector<std::string>& arguments) {
+    const RunResult result = run_throughput(arguments);
+    CHECK(result.exit_code == 2);
+    return result.err;
+  };
+  CHECK(error_of({"--tensor-parallel-size", "2"}).find("runs a model on one device") !=
+        std::string::npos);
+  CHECK(error_of({"--enforce-eager"}).find("--no-cuda-graphs") != std::string::npos);
+  // A CPU does not multiply in float16, and says so by that name.
+  const RunResult half =
+      run_command({LLMRUN_BINARY_DIR "/llmrun", "throughput", "--model",
+                   LLMRUN_SOURCE_DIR "/datasets/demo/model", "--device", "cpu", "--dtype", "half",
+                   "--num-prompts", "1", "--output-len", "2", "--repeats", "1"});
+  CHECK((half.err + half.out).find("float16") != std::string::npos);
+}
+
+TEST_CASE("custom: the prompt may have another key") {
+  const TemporaryFolder folder;
+  const auto path = folder
+                        .write("lines.jsonl",
+                               "{\"question\": \"Ada has 3 pens.\"}\n"
+                               "{\"question\": \"Ada has 4 pens and more.\"}\n")
+                        .string();
+  const RunResult result =
+      run_throughput({"--dataset-name", "custom", "--dataset-path", path, "--prompt-field",
+                      "question", "--backend", "paged", "-r", "1", "-q", "--output", "json"});
+  CHECK(nlohmann::json::parse(result.out).at("num_requests") == 2);
 }
 
 }  // namespace llmrun

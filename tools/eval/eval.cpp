@@ -1,11 +1,15 @@
 #include "tools/eval/eval.h"
 
+#include <iostream>
+
 #include "tools/eval/eval_command.h"
 #include "tools/eval/eval_render.h"
 #include "tools/signals.h"
 
 namespace llmrun {
 namespace {
+
+constexpr std::int32_t kRetries = 6;  // half a minute in all
 
 void add_question_options(CLI::App& command, EvalOptions& options) {
   const std::string group = "Questions";
@@ -77,6 +81,24 @@ void add_repetition_options(CLI::App& command, EvalOptions& options) {
       ->group(group);
 }
 
+void add_server_options(CLI::App& command, EvalOptions& options) {
+  const std::string group = "Server";
+  command
+      .add_option(
+          "--base-url", options.server.base_url,
+          "Also ask the OpenAI-compatible server at this URL, or only it where no --backend "
+          "is given; a key comes from OPENAI_API_KEY")
+      ->group(group);
+  add_api_server_options(command, options.server, group);
+  command
+      .add_option("--max-concurrency", options.max_concurrency,
+                  "Samples that --base-url is asked for at once; a list such as 1,8,64 runs each "
+                  "level and names the knee")
+      ->group(group)
+      ->capture_default_str();
+  add_send_limit_options(command, options.limits, group);
+}
+
 // The flags of generate that have no meaning here, or another.
 void remove_options(CLI::App& command) {
   for (const char* name :
@@ -98,13 +120,15 @@ void add_console_options(CLI::App& command, EvalOptions& options) {
 }  // namespace
 
 EvalOptions::EvalOptions() {
-  engine.backend = "paged";
+  engine.backend = "";
+  limits.num_retries = kRetries;
 }
 
 void add_eval_command(CLI::App& command, EvalOptions& options) {
   add_question_options(command, options);
   add_prompt_options(command, options);
   add_repetition_options(command, options);
+  add_server_options(command, options);
   command
       .add_option("--samples", options.samples,
                   "File to append each question's answers to, one JSON line for each backend")
@@ -120,7 +144,9 @@ void add_eval_command(CLI::App& command, EvalOptions& options) {
       ->group("Scheduling")
       ->capture_default_str();
   command.get_option("--backend")
-      ->description("Backends to run in turn, separated by commas: paged, naive");
+      ->description(
+          "Backends to run in turn, separated by commas: paged, naive (default: paged; with "
+          "--base-url none)");
   command.get_option("--temperature")->description("0 is greedy (default: 0)");
   command.get_option("--max-tokens")
       ->description("Output tokens per sample at most (default: 512)");
@@ -133,15 +159,19 @@ void add_eval_command(CLI::App& command, EvalOptions& options) {
 int run_eval(const EvalOptions& options, const std::string& command_line) {
   require_writable(options.report);
   EvalCommand command(options, command_line);
-  if (!command.run()) {
-    return command.first_signal() != 0 ? exit_code_of_signal(command.first_signal()) : 1;
-  }
+  command.run();
   const EvalReport& report = command.report();
+  const int stopped_code = report.was_stopped ? exit_code_of_signal(command.first_signal()) : 0;
+  if (report.cases.empty()) {
+    std::cerr << "llmrun: stopped before a question was answered\n";
+    return stopped_code;
+  }
   write_report(options.report, {.text = [&] { return render_text(report); },
                                 .markdown = [&] { return render_markdown(report); },
                                 .json = [&] { return render_json(report); },
                                 .json_lines = [&] { return render_jsonl(report); },
                                 .records = [&] { return eval_records(report); }});
+  if (report.was_stopped) return stopped_code;
   return report.num_failed() > 0 ? 1 : 0;
 }
 

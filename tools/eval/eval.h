@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/api_client/api_server_options.h"
 #include "tools/engine_options.h"
 #include "tools/output/long_run_options.h"
 #include "tools/report/report_options.h"
@@ -16,7 +17,8 @@ namespace llmrun {
 struct EvalOptions {
   EvalOptions();
 
-  EngineOptions engine;  // its backend may be a list: "paged,naive"
+  // Its backend may be a list: "paged,naive"; empty: paged where no server is named, else none.
+  EngineOptions engine;
   SamplingOptions sampling;
 
   std::string input;
@@ -32,6 +34,11 @@ struct EvalOptions {
 
   std::int32_t repetitions = 1;
   bool early_stop = false;
+
+  ApiServerOptions server;             // its base_url is empty: none
+  SendLimits limits;                   // but for their max_concurrency
+  std::string max_concurrency = "16";  // a list: "1,8,64"
+
   std::string max_num_seqs = "0";  // a list: "1,4,16"
 
   std::string samples;  // file of records; empty: none

@@ -26,7 +26,8 @@ constexpr std::int32_t kMaxTokens = 512;  // OpenCompass's max_out_len; lm-eval 
 // Sequences that wait in the engine for each that can run: enough to keep all slots busy.
 constexpr std::int32_t kInflightPerSequence = 4;
 
-std::vector<std::int32_t> parse_levels(const std::string& list) {
+std::vector<std::int32_t> parse_levels(const char* flag, const std::string& list,
+                                       std::int32_t least) {
   std::vector<std::int32_t> levels;
   std::istringstream items(list + ",");
   for (std::string item; std::getline(items, item, ',');) {
@@ -34,11 +35,12 @@ std::vector<std::int32_t> parse_levels(const std::string& list) {
     const char* end = item.data() + item.size();
     const auto [parsed, error] = std::from_chars(item.data(), end, level);
     const bool is_repeated = std::find(levels.begin(), levels.end(), level) != levels.end();
-    if (error != std::errc() || parsed != end || level < 0 || level > (1 << 16) || is_repeated) {
+    if (error != std::errc() || parsed != end || level < least || level > (1 << 16) ||
+        is_repeated) {
       throw Error(ErrorKind::kUsage,
-                  fmt::format("--max-num-seqs takes numbers from 0 to 65536, each once, such as "
-                              "1,4,16; got '{}'",
-                              list));
+                  fmt::format("{} takes numbers from {} to 65536, each once, such as 1,4,16; got "
+                              "'{}'",
+                              flag, least, list));
     }
     levels.push_back(level);
   }
@@ -111,14 +113,20 @@ EvalCommand::EvalCommand(const EvalOptions& options, std::string command_line)
       dataset_(read_eval_dataset(options.input, options.limit, options.group_field)),
       examples_(read_examples(options)) {
   refuse_leaks(examples_, dataset_, options_.fewshot_file);
-  options_.engine.config.model = model_or_demo(options_.engine.config.model);
-  const EngineConfig& config = options_.engine.config;
-  if (config.model.starts_with("shape:") && config.tokenizer.empty()) {
+  if (options_.engine.backend.empty() && options_.server.base_url.empty()) {
+    options_.engine.backend = "paged";
+  }
+  const bool has_engine = !options_.engine.backend.empty();
+  EngineConfig& config = options_.engine.config;
+  const std::string model_name = has_engine ? "" : config.model;
+  if (has_engine) config.model = model_or_demo(config.model);
+  if (has_engine && config.model.starts_with("shape:") && config.tokenizer.empty()) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("{} has random weights and no tokenizer: there is nothing to evaluate",
                             config.model));
   }
   params_ = sampling_params();
+  if (!options_.server.base_url.empty()) server_ = find_api_server(options_.server, model_name);
   cases_ = make_cases();
   if (!options_.samples.empty()) {
     std::vector<std::string> inputs = {options_.input};
@@ -171,14 +179,30 @@ SamplingParams EvalCommand::sampling_params() const {
 }
 
 std::vector<EvalCommand::Case> EvalCommand::make_cases() const {
-  const std::vector<std::int32_t> levels = parse_levels(options_.max_num_seqs);
   std::vector<Case> cases;
-  for (const EngineCase& backend : backend_cases(options_.engine)) {
+  const auto add = [&](Case one, std::size_t num_levels) {
+    one.name = num_levels > 1 ? fmt::format("{}@{}", one.backend, one.max_num_seqs) : one.backend;
+    cases.push_back(std::move(one));
+  };
+  if (!options_.engine.backend.empty()) {
+    const auto levels = parse_levels("--max-num-seqs", options_.max_num_seqs, 0);
+    for (const EngineCase& backend : backend_cases(options_.engine)) {
+      for (const std::int32_t level : levels) {
+        EngineCase engine = backend;
+        engine.config.max_num_seqs = level;
+        add({.name = {}, .backend = backend.name, .max_num_seqs = level, .engine = engine},
+            levels.size());
+      }
+    }
+  }
+  if (server_) {
+    const auto levels = parse_levels("--max-concurrency", options_.max_concurrency, 1);
+    // Not the address: a server that moved is gone on with.
+    const bool is_taken = std::any_of(
+        cases.begin(), cases.end(), [&](const Case& one) { return one.backend == server_->model; });
+    const std::string name = (is_taken ? "server " : "") + server_->model;
     for (const std::int32_t level : levels) {
-      Case one{.backend = backend.name, .max_num_seqs = level, .engine = backend};
-      one.engine.config.max_num_seqs = level;
-      if (levels.size() > 1) one.engine.name = fmt::format("{}@{}", backend.name, level);
-      cases.push_back(std::move(one));
+      add({.name = {}, .backend = name, .max_num_seqs = level, .engine = {}}, levels.size());
     }
   }
   return cases;
@@ -197,86 +221,103 @@ AnswerRequest EvalCommand::make_request(const EvalQuestion& question) const {
 
 InputItem EvalCommand::item_of(std::size_t case_index, std::int64_t place) const {
   const auto num_questions = std::ssize(dataset_.questions);
-  return eval_item(cases_[case_index].engine.name,
+  return eval_item(cases_[case_index].name,
                    static_cast<std::int64_t>(case_index) * num_questions + place, place,
                    dataset_.questions[static_cast<std::size_t>(place)], params_);
 }
 
-bool EvalCommand::run() {
-  for (std::size_t i = 0; i < cases_.size(); ++i) {
-    if (run_case(i)) continue;
-    if (writer_ != nullptr) {
-      writer_->close();
+void EvalCommand::run() {
+  for (std::size_t i = 0; i < cases_.size() && !report_.was_stopped; ++i) {
+    report_.was_stopped = !run_case(i);
+  }
+  if (writer_ != nullptr) {
+    writer_->close();
+    if (report_.was_stopped) {
       progress_.log("stopped; continue by: " + resume_command(command_line_));
     }
-    return false;
   }
-  if (writer_ != nullptr) writer_->close();
   add_runs(report_, runs_,
            {.dataset = dataset_,
             .extractor = extractor_,
             .rule = rule_,
             .repetitions = options_.repetitions,
             .early_stop = options_.early_stop});
-  return true;
+}
+
+OpenedSource EvalCommand::open(const Case& one) {
+  if (one.engine) {
+    return open_engine(one.engine->config, options_.chat_template, options_.apply_chat_template,
+                       log_loading(progress_, options_.quiet));
+  }
+  SendLimits limits = options_.limits;
+  limits.max_concurrency = one.max_num_seqs;
+  return open_server(*server_, limits);
 }
 
 bool EvalCommand::run_case(std::size_t case_index) {
   const Case& one = cases_[case_index];
-  const auto load_start = std::chrono::steady_clock::now();
-  CreatedEngine created = create_engine(one.engine.config, options_.chat_template,
-                                        log_loading(progress_, options_.quiet));
   EvalCaseRun run;
-  run.name = one.engine.name;
+  run.name = one.name;
   run.backend = one.backend;
   run.max_num_seqs = one.max_num_seqs;
-  run.flags = flags_of(created.description.config);
+  const auto load_start = std::chrono::steady_clock::now();
+  const OpenedSource source = open(one);
   run.load_s = seconds_since(load_start);
-  if (options_.apply_chat_template && !created.prompts->has_chat_template()) {
-    throw Error(ErrorKind::kUsage,
-                "--apply-chat-template: the model has no chat template; name one by "
-                "--chat-template, or leave the flag away");
-  }
+  run.flags = source.flags;
   if (case_index == 0) {
-    describe(created.description);
-    begin_output(created.description);
+    describe(source);
+    begin_output(source);
   }
-  if (!options_.quiet) {
-    progress_.log(fmt::format("{}: {}", run.name, run.flags));
-    for (const std::string& note : created.description.notes) progress_.log("note: " + note);
-  }
+  log(fmt::format("{}: {}", run.name, run.flags));
+  for (const std::string& note : source.notes) log("note: " + note);
 
-  const auto num_questions = std::ssize(dataset_.questions);
-  run.results.resize(static_cast<std::size_t>(num_questions));
+  const std::vector<std::int64_t> missing = take_earlier_results(run);
+  EvalRun eval(
+      *source.answers, dataset_.questions, extractor_,
+      [this](const EvalQuestion& question) { return make_request(question); },
+      run_options(case_index, run, source));
+  const bool is_complete = eval.run(missing);
+  if (!missing.empty()) run.elapsed_s = eval.elapsed_s();
+  progress_.finish();
+  run.is_partial = !is_complete;
+  if (run.num_answered() > 0) runs_.push_back(std::move(run));
+  return is_complete;
+}
+
+std::vector<std::int64_t> EvalCommand::take_earlier_results(EvalCaseRun& run) {
   std::vector<std::int64_t> missing;
-  for (std::int64_t place = 0; place < num_questions; ++place) {
+  run.results.resize(dataset_.questions.size());
+  for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
+    QuestionResult& result = run.results[static_cast<std::size_t>(place)];
     const auto found = earlier_.find({run.name, place});
     if (found == earlier_.end()) {
+      result.question = place;
       missing.push_back(place);
       continue;
     }
-    run.elapsed_s = std::max(run.elapsed_s, found->second.finished_s);
-    run.results[static_cast<std::size_t>(place)] = std::move(found->second);
+    result = std::move(found->second);
+    run.elapsed_s = std::max(run.elapsed_s, result.finished_s);
     ++run.num_resumed;
   }
+  return missing;
+}
 
-  EngineAnswers source(created);
-  const auto stop_level = [this] {
-    const int level = static_cast<int>(signals_.stop_request());
-    return level > 0 && writer_ == nullptr ? 2 : level;  // nothing would be kept
-  };
+EvalRun::Options EvalCommand::run_options(std::size_t case_index, EvalCaseRun& run,
+                                          const OpenedSource& source) {
   EvalRun::Options run_options;
   run_options.repetitions = options_.repetitions;
   run_options.early_stop = options_.early_stop;
   run_options.rule = rule_;
-  run_options.seed = one.engine.config.seed;
-  const std::int32_t max_num_seqs = created.description.config.max_num_seqs;
+  run_options.seed = options_.engine.config.seed;
   run_options.max_inflight = static_cast<std::size_t>(
-      std::max(1, kInflightPerSequence * max_num_seqs / options_.repetitions));
+      std::max(1, kInflightPerSequence * source.max_num_seqs / options_.repetitions));
   run_options.elapsed_before_s = run.elapsed_s;
   run_options.drain_timeout_s = options_.long_run.drain_timeout_s;
-  run_options.stop_level = stop_level;
-  run_options.on_finished = [&](const QuestionResult& result) {
+  run_options.stop_level = [this] {
+    const int level = static_cast<int>(signals_.stop_request());
+    return level > 0 && writer_ == nullptr ? 2 : level;  // what is under way would be kept nowhere
+  };
+  run_options.on_finished = [this, case_index, &run](const QuestionResult& result) {
     const auto place = static_cast<std::size_t>(result.question);
     if (writer_ != nullptr) {
       const InputItem item = item_of(case_index, result.question);
@@ -285,64 +326,62 @@ bool EvalCommand::run_case(std::size_t case_index) {
     }
     run.results[place] = result;
   };
-  run_options.on_progress = [&](std::int64_t num_done) {
-    progress_.update(snapshot(source.stats(), num_done, run.num_resumed, num_questions,
-                              signals_.stop_request() != StopRequest::kNone),
-                     created.engine->now());
+  run_options.on_progress = [this, &run, &source,
+                             start = std::chrono::steady_clock::now()](std::int64_t num_done) {
+    progress_.update(
+        snapshot(source.answers->stats(), num_done, run.num_resumed, std::ssize(dataset_.questions),
+                 signals_.stop_request() != StopRequest::kNone),
+        seconds_since(start));
   };
-  EvalRun eval(
-      source, dataset_.questions, extractor_,
-      [this](const EvalQuestion& question) { return make_request(question); },
-      std::move(run_options));
-  const bool is_complete = eval.run(missing);
-  if (!missing.empty()) run.elapsed_s = eval.elapsed_s();
-  progress_.finish();
-  if (is_complete) runs_.push_back(std::move(run));
-  return is_complete;
+  return run_options;
 }
 
-void EvalCommand::describe(const EngineDescription& description) {
-  report_.device = description.device;
-  report_.model = description.config.model;
-  report_.dtype = to_string(description.dtype);
-  log(fmt::format("model: {} ({:.1f} M parameters, {})\ndevice: {}", report_.model,
-                  static_cast<double>(description.num_parameters) / 1e6, report_.dtype,
-                  report_.device));
+void EvalCommand::describe(const OpenedSource& source) {
+  report_.device = source.device;
+  report_.model = source.model;
+  report_.dtype = source.dtype;
+  const std::string size =
+      source.num_parameters > 0
+          ? fmt::format(" ({:.1f} M parameters, {})",
+                        static_cast<double>(source.num_parameters) / 1e6, source.dtype)
+          : "";
+  log(fmt::format("model: {}{}\ndevice: {}", source.model, size, source.device));
 }
 
-RunManifest EvalCommand::make_manifest(const EngineDescription& description) const {
+RunManifest EvalCommand::make_manifest(const OpenedSource& source) const {
   RunManifest manifest;
   manifest.llmrun_version = kVersion;
-  manifest.model_name = description.config.model;
-  manifest.model_fingerprint = description.model_fingerprint;
+  manifest.model_name = source.model;
+  manifest.model_fingerprint = source.model_fingerprint;
   manifest.input_name = options_.input;
   manifest.input = identify_input(options_.input);
   manifest.generation = {{"command", "eval"},
-                         {"seed", description.config.seed},
+                         {"seed", options_.engine.config.seed},
                          {"prompt", style_.name},
                          {"apply_chat_template", options_.apply_chat_template},
                          {"chat_template", options_.chat_template},
                          {"system_instruction", options_.system_instruction},
                          {"num_fewshot", options_.num_fewshot},
-                         {"dtype", to_string(description.dtype)},
-                         {"kv_cache_dtype", to_string(description.kv_cache_dtype)},
-                         {"max_model_len", options_.engine.config.max_model_len},
                          {"repetitions", options_.repetitions},
                          {"early_stop", options_.early_stop}};
+  manifest.generation.update(source.generation);
+  if (server_) {
+    manifest.generation["served_model_name"] = server_->model;
+    manifest.generation["extra_body"] = server_->extra_body;
+  }
   // Which samples an early stop leaves out depends on what is voted on.
   if (options_.early_stop) manifest.generation["rule"] = to_string(rule_);
   std::string examples;
   for (const EvalQuestion& example : examples_) examples += example.content_hash;
   manifest.generation["fewshot"] = to_hex(sha256(examples));
   manifest.generation.update(effective_sampling(params_));
-  manifest.options = to_json(description.config);
-  manifest.options["git_commit"] = kGitCommit;
+  manifest.options = source.options;
   return manifest;
 }
 
-void EvalCommand::begin_output(const EngineDescription& description) {
+void EvalCommand::begin_output(const OpenedSource& source) {
   if (output_ == nullptr) return;
-  const RunManifest manifest = make_manifest(description);
+  const RunManifest manifest = make_manifest(source);
   fingerprint_ = run_fingerprint(manifest);
   StartedRun started = start_run(*output_, manifest, resume_options(options_.long_run));
   for (const std::string& note : started.notes) log(note);
@@ -359,7 +398,7 @@ void EvalCommand::claim_earlier_results(FinishedRows& finished, const std::strin
     for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
       const InputItem item = item_of(i, place);
       if (!finished.claim(item, input_hash(item, fingerprint))) continue;
-      const std::pair<std::string, std::int64_t> key = {cases_[i].engine.name, place};
+      const std::pair<std::string, std::int64_t> key = {cases_[i].name, place};
       earlier_[key] = std::move(results[key]);
     }
   }

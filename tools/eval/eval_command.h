@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "tools/eval/eval_dataset.h"
 #include "tools/eval/eval_record.h"
 #include "tools/eval/eval_report.h"
+#include "tools/eval/opened_source.h"
 #include "tools/eval/prompt_style.h"
 #include "tools/output/output_writer.h"
 #include "tools/output/run_resume.h"
@@ -25,30 +27,38 @@ class EvalCommand {
   // Reads the questions and the examples, and locks the file of samples. Throws Error.
   EvalCommand(const EvalOptions& options, std::string command_line);
 
-  // Returns false when a signal stopped it before all was answered. Throws Error.
-  bool run();
+  // When a signal stops it before all was answered, the report says so and holds what was. Throws
+  // Error.
+  void run();
 
   const EvalReport& report() const { return report_; }
   int first_signal() const { return signals_.first_signal(); }
 
  private:
   struct Case {
-    std::string backend;
-    std::int32_t max_num_seqs = 0;  // as asked for
-    EngineCase engine;
+    std::string name;
+    std::string backend;               // of a server its model
+    std::int32_t max_num_seqs = 0;     // as asked for; of a server requests at once
+    std::optional<EngineCase> engine;  // nothing: the server
   };
 
   void log(std::string_view line);
   std::vector<Case> make_cases() const;
+  OpenedSource open(const Case& one);
   SamplingParams sampling_params() const;
   AnswerRequest make_request(const EvalQuestion& question) const;
   InputItem item_of(std::size_t case_index, std::int64_t place) const;
 
+  // Returns false when it was stopped.
   bool run_case(std::size_t case_index);
-  void describe(const EngineDescription& description);
+  // Moves what an earlier run answered to `run`; returns the places of the other questions.
+  std::vector<std::int64_t> take_earlier_results(EvalCaseRun& run);
+  EvalRun::Options run_options(std::size_t case_index, EvalCaseRun& run,
+                               const OpenedSource& source);
+  void describe(const OpenedSource& source);
   // Manifest, what an earlier run left, and the writer; before the first record.
-  void begin_output(const EngineDescription& description);
-  RunManifest make_manifest(const EngineDescription& description) const;
+  void begin_output(const OpenedSource& source);
+  RunManifest make_manifest(const OpenedSource& source) const;
   void claim_earlier_results(FinishedRows& finished, const std::string& fingerprint);
 
   EvalOptions options_;
@@ -61,6 +71,7 @@ class EvalCommand {
   EvalDataset dataset_;
   std::vector<EvalQuestion> examples_;
   SamplingParams params_;
+  std::optional<ApiEndpoint> server_;  // nothing: no --base-url
   std::vector<Case> cases_;
   std::unique_ptr<LockedFile> output_;  // until the writer takes it
   std::unique_ptr<OutputWriter> writer_;

@@ -37,6 +37,7 @@ Json to_json(const EvalReport& report, const EvalCaseReport& one) {
                {"speed_up", one.speed_up ? Json(*one.speed_up) : Json(nullptr)},
                {"baseline", one.baseline},
                {"num_questions", one.num_questions},
+               {"partial", one.is_partial},
                {"num_resumed", one.num_resumed},
                {"num_samples", one.num_samples},
                {"num_failed", one.num_failed},
@@ -121,7 +122,8 @@ Json header_json(const EvalReport& report) {
           {"sampling", report.sampling},
           {"repetitions", report.repetitions},
           {"early_stop", report.early_stop},
-          {"main_rule", to_string(report.rule)}};
+          {"main_rule", to_string(report.rule)},
+          {"valid", !report.was_stopped}};
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ std::string score_text(const Score& score) {
 }
 
 std::string speed_up_text(const EvalCaseReport& one) {
-  return one.speed_up ? fmt::format("{:.2f} x {}", *one.speed_up, one.baseline) : "baseline";
+  if (one.speed_up) return fmt::format("{:.2f} x {}", *one.speed_up, one.baseline);
+  return one.baseline.empty() ? "baseline" : "partial";
 }
 
 ReportTable accuracy_table(const EvalReport& report) {
@@ -105,7 +106,11 @@ ReportTable group_table(const EvalReport& report) {
     const GroupScore& first = report.cases.front().groups[i];
     std::vector<std::string> row = {first.group, fmt::format("{}", first.num_questions)};
     for (const EvalCaseReport& one : report.cases) {
-      row.push_back(fmt::format("{:.1f} %", 100 * one.groups[i].accuracy));
+      const auto found = std::find_if(one.groups.begin(), one.groups.end(), [&](const auto& group) {
+        return group.group == first.group;
+      });
+      row.push_back(found == one.groups.end() ? ""
+                                              : fmt::format("{:.1f} %", 100 * found->accuracy));
     }
     table.rows.push_back(std::move(row));
   }
@@ -115,7 +120,7 @@ ReportTable group_table(const EvalReport& report) {
 ReportTable sweep_table(const EvalReport& report) {
   ReportTable table{
       .title = "Sweep: the knee is the smallest level with 90 % of the best throughput",
-      .header = {"backend", "knee at --max-num-seqs", "questions/s there", "of the best"},
+      .header = {"backend", "knee at", "questions/s there", "of the best"},
       .rows = {}};
   for (const Knee& knee : report.knees) {
     table.rows.push_back({knee.backend, fmt::format("{}", knee.max_num_seqs),
@@ -171,7 +176,7 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
       fmt::format("llmrun {} {} ({}, {}), {}", kVersion, kGitCommit, kCompiler, kBuildType,
                   report.date),
       fmt::format("device: {}; processor: {}", report.device, report.processor),
-      fmt::format("model: {}, {}", report.model, report.dtype),
+      fmt::format("model: {}{}", report.model, report.dtype.empty() ? "" : ", " + report.dtype),
       fmt::format("questions: {} of {}, sha256 {}", report.num_questions, report.path,
                   report.file_sha256),
       fmt::format("prompt: {}, {}, {}-shot{}", report.prompt,
@@ -190,6 +195,14 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
       "over questions; failed samples count as wrong");
   lines.emplace_back("time: from the first question to the last answer; loading is not in it");
   return lines;
+}
+
+// Empty for a whole run.
+std::string stopped_line(const EvalReport& report) {
+  if (!report.was_stopped) return "";
+  const EvalCaseReport& last = report.cases.back();
+  return fmt::format("INVALID: a signal stopped the run; {}: {} of {} questions are answered\n",
+                     last.name, last.num_questions, report.num_questions);
 }
 
 }  // namespace
@@ -212,6 +225,7 @@ std::vector<ReportTable> report_tables(const EvalReport& report, std::size_t max
 
 std::string render_text(const EvalReport& report) {
   std::string text;
+  if (report.was_stopped) text = fmt::format("\n{}", stopped_line(report));
   for (const ReportTable& table : report_tables(report, kShownDifferences)) {
     text += text_table(table);
   }
@@ -222,6 +236,7 @@ std::string render_text(const EvalReport& report) {
 
 std::string render_markdown(const EvalReport& report) {
   std::string text = fmt::format("# llmrun eval\n\n`{}`\n\n", report.command_line);
+  if (report.was_stopped) text += stopped_line(report) + "\n";
   for (const std::string& line : environment_lines(report)) text += "- " + line + "\n";
   for (const ReportTable& table : report_tables(report, kShownDifferences)) {
     text += markdown_table(table);

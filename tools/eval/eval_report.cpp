@@ -182,8 +182,16 @@ std::int64_t EvalReport::num_failed() const {
                          [](std::int64_t sum, const auto& one) { return sum + one.num_failed; });
 }
 
-EvalCaseReport make_case_report(const EvalCaseRun& run, const EvalContext& context) {
+std::int64_t EvalCaseRun::num_answered() const {
+  return std::count_if(results.begin(), results.end(),
+                       [](const QuestionResult& result) { return !result.samples.empty(); });
+}
+
+EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext& context) {
+  EvalCaseRun run = whole_run;
+  std::erase_if(run.results, [](const QuestionResult& result) { return result.samples.empty(); });
   EvalCaseReport report;
+  report.is_partial = run.is_partial;
   report.name = run.name;
   report.backend = run.backend;
   report.max_num_seqs = run.max_num_seqs;
@@ -250,11 +258,13 @@ std::vector<std::optional<std::size_t>> baselines_of(const std::vector<EvalCaseR
   const auto naive = std::find_if(runs.begin(), runs.end(),
                                   [](const EvalCaseRun& run) { return run.backend == "naive"; });
   const std::string backend = naive != runs.end() ? naive->backend : runs.back().backend;
+  const auto num_levels = std::count_if(
+      runs.begin(), runs.end(), [&](const EvalCaseRun& run) { return run.backend == backend; });
   const bool is_one_backend = runs.front().backend == runs.back().backend;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     for (std::size_t j = 0; j < runs.size() && !baselines[i]; ++j) {
-      const bool is_match = is_one_backend || (runs[j].backend == backend &&
-                                               runs[j].max_num_seqs == runs[i].max_num_seqs);
+      const bool is_same_level = num_levels == 1 || runs[j].max_num_seqs == runs[i].max_num_seqs;
+      const bool is_match = is_one_backend || (runs[j].backend == backend && is_same_level);
       if (is_match) baselines[i] = j;
     }
     if (baselines[i] == i) baselines[i].reset();
@@ -270,7 +280,9 @@ void add_runs(EvalReport& report, const std::vector<EvalCaseRun>& runs,
     if (baselines[i]) {
       const EvalCaseRun& baseline = runs[*baselines[i]];
       one.baseline = baseline.name;
-      if (runs[i].elapsed_s > 0) one.speed_up = baseline.elapsed_s / runs[i].elapsed_s;
+      if (runs[i].elapsed_s > 0 && !runs[i].is_partial && !baseline.is_partial) {
+        one.speed_up = baseline.elapsed_s / runs[i].elapsed_s;
+      }
       report.comparisons.push_back(compare_runs(runs[i], baseline, context));
     }
     report.cases.push_back(std::move(one));

@@ -58,7 +58,10 @@ struct EvalCaseRun {
   double load_s = 0;
   double elapsed_s = 0;          // from the first question to the last answer, all runs together
   std::int64_t num_resumed = 0;  // questions that an earlier run had answered
-  std::vector<QuestionResult> results;  // by place in the dataset
+  bool is_partial = false;       // a signal stopped it
+  std::vector<QuestionResult> results;  // by place in the dataset; without samples: not answered
+
+  std::int64_t num_answered() const;
 };
 
 struct EvalCaseReport {
@@ -69,7 +72,8 @@ struct EvalCaseReport {
   double load_s = 0;
   double elapsed_s = 0;
   std::int64_t num_resumed = 0;
-  std::int64_t num_questions = 0;
+  bool is_partial = false;         // a signal stopped it
+  std::int64_t num_questions = 0;  // that were answered
   std::int64_t num_samples = 0;
   std::int64_t num_failed = 0;          // samples
   std::int64_t num_cut = 0;             // samples that max_tokens ended
@@ -81,7 +85,7 @@ struct EvalCaseReport {
   std::optional<Score> majority;        // of all samples, by the main rule; with repetitions
   std::vector<RepeatedScore> repeated;  // k = 1 .. repetitions; empty without, and with early stop
   std::vector<GroupScore> groups;       // by the main rule
-  std::optional<double> speed_up;       // over the baseline
+  std::optional<double> speed_up;       // over the baseline, both complete
   std::string baseline;
 
   double questions_per_s() const;
@@ -145,6 +149,7 @@ struct EvalReport {
   std::vector<EvalCaseReport> cases;
   std::vector<EvalComparison> comparisons;
   std::vector<Knee> knees;
+  bool was_stopped = false;  // by a signal: cases are missing, or the last is partial
 
   std::int64_t num_failed() const;
 };
@@ -161,7 +166,7 @@ EvalCaseReport make_case_report(const EvalCaseRun& run, const EvalContext& conte
 EvalComparison compare_runs(const EvalCaseRun& run, const EvalCaseRun& baseline,
                             const EvalContext& context);
 // Place in `runs` of what each is compared with: the naive backend (else the last) at the same
-// level; with one backend, its first level. Nothing for a baseline itself.
+// level, or at its only one; with one backend, its first level. Nothing for a baseline itself.
 std::vector<std::optional<std::size_t>> baselines_of(const std::vector<EvalCaseRun>& runs);
 // Fills in cases, comparisons, speed-ups and knees.
 void add_runs(EvalReport& report, const std::vector<EvalCaseRun>& runs, const EvalContext& context);

@@ -69,9 +69,12 @@ void EvalRun::ask(std::int64_t question, std::int32_t first_sample, std::int32_t
   AnswerRequest request = make_request_(questions_[static_cast<std::size_t>(question)]);
   request.key = next_key_++;
   request.params.n = num_samples;
-  // A sample is the same whether it is asked for alone or with others.
-  request.params.seed = derive_seed(options_.seed, static_cast<std::uint64_t>(question)) +
-                        static_cast<std::uint64_t>(first_sample);
+  // A sample is the same whether it is asked for alone or with others, here or of a server:
+  // numbers of JSON are exact up to 2^53.
+  constexpr int kUnusedBits = 12;
+  request.params.seed =
+      (derive_seed(options_.seed, static_cast<std::uint64_t>(question)) >> kUnusedBits) +
+      static_cast<std::uint64_t>(first_sample);
   requests_.emplace(request.key, Request{question, first_sample, num_samples});
   source_.submit(std::move(request));
 }

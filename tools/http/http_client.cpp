@@ -28,6 +28,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t kMaxHeadBytes = 64 << 10;
 constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kMaxIdleConnections = 4096;
+constexpr std::size_t kMinPruned = 64;
+constexpr const char* kCancelled = "given up";
 
 using PlainStream = beast::tcp_stream;
 using TlsStream = beast::ssl_stream<beast::tcp_stream>;
@@ -65,7 +67,8 @@ class HttpClient::Pool : public std::enable_shared_from_this<Pool> {
   void send(HttpClientRequest request, std::shared_ptr<HttpResponseHandler> handler);
   // On a new connection.
   void start(Exchange exchange);
-  void close_all() { idle_.clear(); }
+  void close_idle() { idle_.clear(); }
+  void cancel_all();
 
   const HttpUrl& url() const { return url_; }
   std::int64_t num_connections() const { return num_connections_; }
@@ -85,6 +88,8 @@ class HttpClient::Pool : public std::enable_shared_from_this<Pool> {
   std::vector<tcp::endpoint> endpoints_;
   std::optional<asio::ssl::context> tls_;
   std::vector<std::shared_ptr<Connection>> idle_;
+  std::vector<std::weak_ptr<Connection>> all_;  // some of them gone
+  std::size_t prune_at_ = kMinPruned;
   std::int64_t num_connections_ = 0;
 };
 
@@ -93,6 +98,8 @@ class HttpClient::Pool::Connection {
   virtual ~Connection() = default;
   virtual void connect(Exchange exchange) = 0;
   virtual void reuse(Exchange exchange) = 0;
+  // Ends the exchange under way, if there is one.
+  virtual void cancel() = 0;
 };
 
 template <typename Stream>
@@ -118,6 +125,11 @@ class HttpClient::Pool::StreamConnection
     exchange_ = std::move(exchange);
     is_reused_ = true;
     write();
+  }
+
+  void cancel() override {
+    is_cancelled_ = true;
+    lowest().close();
   }
 
  private:
@@ -147,12 +159,27 @@ class HttpClient::Pool::StreamConnection
     }
     stream_.async_handshake(asio::ssl::stream_base::client,
                             [self = this->shared_from_this()](const beast::error_code& error) {
-                              if (error) return self->fail_connect(error);
+                              if (error) return self->fail_handshake(error);
                               self->write();
                             });
   }
 
+  void fail_handshake(const beast::error_code& error) {
+    if constexpr (std::is_same_v<Stream, TlsStream>) {
+      const long verdict = SSL_get_verify_result(stream_.native_handle());
+      const auto pool = pool_.lock();
+      if (verdict != X509_V_OK && pool != nullptr && pool->options_.verify_certificate) {
+        return finish(HttpFailure::kConnect,
+                      fmt::format("the certificate of {} is not trusted ({}); name its authority "
+                                  "by --ca-file, or add --insecure",
+                                  pool->url_.authority(), X509_verify_cert_error_string(verdict)));
+      }
+    }
+    fail_connect(error);
+  }
+
   void fail_connect(const beast::error_code& error) {
+    if (is_cancelled_) return finish(HttpFailure::kDisconnected, kCancelled);
     finish(error == beast::error::timeout ? HttpFailure::kTimeout : HttpFailure::kConnect,
            error == beast::error::timeout ? "no connection in time" : error.message());
   }
@@ -206,6 +233,7 @@ class HttpClient::Pool::StreamConnection
   // The server may have closed a connection while it was idle: then nothing of this request has
   // been answered, and it is sent again on a new one.
   void broke(const beast::error_code& error) {
+    if (is_cancelled_) return finish(HttpFailure::kDisconnected, kCancelled);
     const HttpFailure failure = failure_of(error);
     const bool nothing_came = !parser_ || !parser_->got_some();
     const auto pool = pool_.lock();
@@ -224,7 +252,7 @@ class HttpClient::Pool::StreamConnection
     Exchange exchange = std::move(exchange_);
     exchange_ = {};
     parser_.reset();
-    if (const auto pool = pool_.lock(); keep_alive && pool != nullptr) {
+    if (const auto pool = pool_.lock(); keep_alive && !is_cancelled_ && pool != nullptr) {
       pool->keep(this->shared_from_this());
     }
     exchange.handler->on_end(HttpFailure::kNone, "");
@@ -240,6 +268,7 @@ class HttpClient::Pool::StreamConnection
   std::weak_ptr<Pool> pool_;
   Stream stream_;
   bool is_reused_ = false;
+  bool is_cancelled_ = false;
   Exchange exchange_;
   beast::flat_buffer buffer_{kMaxHeadBytes + kReadBytes};
   std::optional<http::response_parser<http::buffer_body>> parser_;
@@ -259,7 +288,15 @@ HttpClient::Pool::Pool(asio::io_context& context, HttpUrl url, const Options& op
   }
   if (url_.is_tls()) {
     tls_.emplace(asio::ssl::context::tls_client);
-    tls_->set_default_verify_paths();
+    if (options_.ca_file.empty()) {
+      tls_->set_default_verify_paths();
+    } else {
+      tls_->load_verify_file(options_.ca_file, error);
+    }
+    if (error) {
+      throw Error(ErrorKind::kInput, fmt::format("--ca-file {}: no certificates can be read: {}",
+                                                 options_.ca_file, error.message()));
+    }
   }
 }
 
@@ -292,18 +329,34 @@ void HttpClient::Pool::start(Exchange exchange) {
   } else {
     connection = std::make_shared<StreamConnection<PlainStream>>(shared_from_this(), context_);
   }
+  if (all_.size() >= prune_at_) {
+    std::erase_if(all_, [](const auto& one) { return one.expired(); });
+    prune_at_ = 2 * all_.size() + kMinPruned;
+  }
+  all_.push_back(connection);
   connection->connect(std::move(exchange));
+}
+
+void HttpClient::Pool::cancel_all() {
+  close_idle();
+  for (const std::weak_ptr<Connection>& one : all_) {
+    if (const auto connection = one.lock()) connection->cancel();
+  }
 }
 
 HttpClient::HttpClient(asio::io_context& context, HttpUrl base_url, const Options& options)
     : pool_(std::make_shared<Pool>(context, std::move(base_url), options)) {}
 
 HttpClient::~HttpClient() {
-  pool_->close_all();
+  pool_->close_idle();
 }
 
 void HttpClient::send(HttpClientRequest request, std::shared_ptr<HttpResponseHandler> handler) {
   pool_->send(std::move(request), std::move(handler));
+}
+
+void HttpClient::cancel_all() {
+  pool_->cancel_all();
 }
 
 const HttpUrl& HttpClient::base_url() const {

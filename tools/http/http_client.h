@@ -56,9 +56,10 @@ class HttpClient {
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds timeout{600'000};  // between two pieces of an answer
     bool verify_certificate = true;              // https
+    std::string ca_file = {};                    // PEM; empty: the system's authorities
   };
 
-  // Looks the host up. Throws Error(kInput) when it has no address.
+  // Looks the host up. Throws Error(kInput) when it has no address or ca_file cannot be read.
   HttpClient(boost::asio::io_context& context, HttpUrl base_url, const Options& options);
   ~HttpClient();  // the io_context must not run any more, or nothing be in flight
   HttpClient(const HttpClient&) = delete;
@@ -67,6 +68,9 @@ class HttpClient {
   // Sends on an idle connection or a new one. A kept-alive connection that the server has closed
   // meanwhile is replaced once.
   void send(HttpClientRequest request, std::shared_ptr<HttpResponseHandler> handler);
+
+  // Ends every exchange under way with kDisconnected; their handlers hear of it on the io_context.
+  void cancel_all();
 
   const HttpUrl& base_url() const;
   // Connections opened since the start.

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "engine/core/error.h"
+#include "tools/drain_timeout.h"
 
 namespace llmrun {
 
@@ -36,12 +37,7 @@ void add_long_run_options(CLI::App& command, LongRunOptions& options) {
       ->check(CLI::Range(0.0, 1e6))
       ->group(group)
       ->capture_default_str();
-  command
-      .add_option("--drain-timeout", options.drain_timeout_s,
-                  "Seconds that requests under way may take after the first SIGINT or SIGTERM")
-      ->check(CLI::Range(0.0, 1e9))
-      ->group(group)
-      ->capture_default_str();
+  add_drain_timeout_option(command, options.drain_timeout_s, group);
 }
 
 ExistingOutput existing_output(const LongRunOptions& options) {

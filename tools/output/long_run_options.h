@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/drain_timeout.h"
 #include "tools/output/output_file.h"
 #include "tools/output/output_writer.h"
 #include "tools/output/run_resume.h"
@@ -20,7 +21,7 @@ struct LongRunOptions {
   std::string durability = "interval";  // interval | each | none
   std::int32_t sync_interval_ms = 1000;
   double disk_wait_s = 0;
-  double drain_timeout_s = 30.0;
+  double drain_timeout_s = kDrainTimeoutSeconds;
 };
 
 void add_long_run_options(CLI::App& command, LongRunOptions& options);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <string_view>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -47,22 +49,47 @@ std::string sql_value(const std::string& cell) {
   return is_number && std::isfinite(number) ? cell : quoted(cell, '\'');
 }
 
+// The text in lines of at most `width` bytes, cut at spaces where there are some.
+std::vector<std::string> wrapped(std::string_view text, std::size_t width) {
+  std::vector<std::string> lines;
+  while (text.size() > width) {
+    std::size_t end = text.rfind(' ', width);
+    if (end == std::string_view::npos || end == 0) end = std::min(text.find(' ', 1), text.size());
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  if (!text.empty() || lines.empty()) lines.emplace_back(text);
+  return lines;
+}
+
 }  // namespace
 
-std::string text_table(const ReportTable& table) {
+std::string text_table(const ReportTable& table, int width) {
   std::vector<std::size_t> widths;
   for (std::size_t column = 0; column < table.header.size(); ++column) {
-    std::size_t width = table.header[column].size();
+    std::size_t longest = table.header[column].size();
     for (const auto& row : table.rows) {
-      if (column < row.size()) width = std::max(width, row[column].size());
+      if (column < row.size()) longest = std::max(longest, row[column].size());
     }
-    widths.push_back(width);
+    widths.push_back(longest);
   }
+  constexpr std::size_t kLeastWrapped = 20;
+  std::size_t last_start = 2;
+  for (std::size_t column = 0; column + 1 < widths.size(); ++column) {
+    last_start += widths[column] + 2;
+  }
+  const bool wraps = width > 0 && static_cast<std::size_t>(width) >= last_start + kLeastWrapped;
+  const std::size_t last_width = wraps ? static_cast<std::size_t>(width) - last_start : SIZE_MAX;
   std::string text = "\n" + table.title + "\n";
   const auto add_row = [&](const std::vector<std::string>& row) {
     std::string line = " ";
     for (std::size_t column = 0; column < row.size(); ++column) {
-      line += fmt::format(" {:<{}} ", row[column], widths[column]);
+      const bool is_last = column + 1 == widths.size();
+      const auto cell_lines = wrapped(row[column], is_last ? last_width : SIZE_MAX);
+      line += fmt::format(" {:<{}} ", cell_lines.front(), is_last ? 0 : widths[column]);
+      for (std::size_t i = 1; i < cell_lines.size(); ++i) {
+        line += fmt::format("\n{:{}}{}", "", last_start, cell_lines[i]);
+      }
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";

@@ -12,8 +12,9 @@ struct ReportTable {
   std::vector<std::vector<std::string>> rows;  // as many cells as the header, or fewer
 };
 
-// Title and aligned columns, after an empty line.
-std::string text_table(const ReportTable& table);
+// Title and aligned columns, after an empty line. Where the lines would be longer than `width` the
+// last column goes on below itself; 0: they may be of any length.
+std::string text_table(const ReportTable& table, int width = 0);
 // A heading and a table in GitHub's Markdown, after an empty line.
 std::string markdown_table(const ReportTable& table);
 // One line of RFC 4180, ended by LF.

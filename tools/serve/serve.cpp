@@ -19,6 +19,7 @@
 #include "engine/engine_factory.h"
 #include "engine/null_engine.h"
 #include "tools/demo_model.h"
+#include "tools/drain_timeout.h"
 #include "tools/generate/generate_report.h"
 #include "tools/serve/api_server.h"
 #include "tools/serve/server_log.h"
@@ -256,12 +257,7 @@ void add_limit_options(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(1, 64))
       ->group(group)
       ->capture_default_str();
-  command
-      .add_option("--drain-timeout", options.drain_timeout_s,
-                  "Seconds that requests under way may take after the first SIGINT or SIGTERM")
-      ->check(CLI::Range(0.0, 1e9))
-      ->group(group)
-      ->capture_default_str();
+  add_drain_timeout_option(command, options.drain_timeout_s, group);
   command
       .add_option("--stall-timeout", options.stall_timeout_s,
                   "Seconds without a step, while there is work, after which /health says 503")

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/drain_timeout.h"
 #include "tools/engine_options.h"
 
 namespace llmrun {
@@ -29,7 +30,7 @@ struct ServeOptions {
   std::int64_t max_waiting_requests = 10'000;
   int io_threads = 1;
   int worker_threads = 2;
-  double drain_timeout_s = 30;
+  double drain_timeout_s = kDrainTimeoutSeconds;
   double stall_timeout_s = 60;
   double request_timeout_s = 0;
   bool disable_access_log = false;

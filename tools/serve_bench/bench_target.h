@@ -47,6 +47,8 @@ class BenchTarget {
   virtual ~BenchTarget() = default;
   // Sends a request; the listener hears of it until its end. Called on the load's thread.
   virtual void send(std::size_t index, const BenchRequest& request, BenchListener& listener) = 0;
+  // Gives up what is under way; the listener hears of the end of each, soon.
+  virtual void abort_all() = 0;
 };
 
 }  // namespace llmrun

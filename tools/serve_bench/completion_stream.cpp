@@ -82,13 +82,4 @@ void CompletionStream::take_event(std::string_view data, Pieces& pieces) {
   if (keep_text_) text_ += text;
 }
 
-std::string error_message_of(std::string_view body) {
-  std::string problem;
-  if (const auto value = try_parse_json(body, kRequestJson, problem)) {
-    if (const nlohmann::json* error = find(*value, "error")) return message_of(*error);
-    if (const nlohmann::json* message = find(*value, "message")) return string_of(message);
-  }
-  return std::string(body.substr(0, kMaxMessageBytes));
-}
-
 }  // namespace llmrun

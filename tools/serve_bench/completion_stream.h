@@ -43,7 +43,4 @@ class CompletionStream {
   std::string text_;
 };
 
-// The message of an error body: OpenAI's {"error": {"message": ...}}, else its first bytes.
-std::string error_message_of(std::string_view body);
-
 }  // namespace llmrun

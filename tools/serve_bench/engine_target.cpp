@@ -13,6 +13,11 @@ BenchOutcome outcome_of(RequestOutput& output, bool keep_text) {
   outcome.message = output.error.message;
   outcome.num_prompt_tokens = std::ssize(output.prompt_token_ids);
   outcome.num_output_tokens = output.num_output_tokens;
+  if (outcome.failure.empty() && !output.outputs.empty() &&
+      output.outputs.front().finish_reason == FinishReason::kAbort) {
+    outcome.failure = "aborted";
+    outcome.message = "given up";
+  }
   if (keep_text && !output.outputs.empty()) outcome.text = std::move(output.outputs.front().text);
   return outcome;
 }

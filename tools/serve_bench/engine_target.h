@@ -13,6 +13,7 @@ class EngineTarget : public BenchTarget {
       : engine_(engine), sampling_(sampling), keep_text_(keep_text) {}
 
   void send(std::size_t index, const BenchRequest& request, BenchListener& listener) override;
+  void abort_all() override { engine_.abort_all(); }
 
  private:
   AsyncEngine& engine_;

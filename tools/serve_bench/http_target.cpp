@@ -1,11 +1,14 @@
 #include "tools/serve_bench/http_target.h"
 
+#include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
 #include "engine/core/json.h"
+#include "tools/api_client/api_failure.h"
 #include "tools/serve_bench/completion_stream.h"
 
 namespace llmrun {
@@ -15,35 +18,20 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxErrorBytes = 64 << 10;
 
-const char* name_of(HttpFailure failure) {
-  switch (failure) {
-    case HttpFailure::kNone: return "";
-    case HttpFailure::kConnect: return "connect";
-    case HttpFailure::kTimeout: return "timeout";
-    case HttpFailure::kDisconnected: return "disconnected";
-    case HttpFailure::kProtocol: return "protocol";
-  }
-  return "";
-}
-
 bool is_chat(const HttpTargetOptions& options) {
   return options.endpoint.ends_with("/chat/completions");
 }
 
-bool is_transient(unsigned status) {
-  return status == 408 || status == 429 || status >= 500;
-}
-
 std::string common_fields(const HttpTargetOptions& options) {
   const SamplingParams defaults;
-  nlohmann::ordered_json body = {{"model", options.model},
+  nlohmann::ordered_json body = {{"model", options.server.model},
                                  {"stream", true},
                                  {"stream_options", {{"include_usage", true}}},
                                  {"temperature", options.sampling.temperature}};
   if (options.sampling.top_p != defaults.top_p) body["top_p"] = options.sampling.top_p;
   if (options.sampling.top_k != defaults.top_k) body["top_k"] = options.sampling.top_k;
   if (options.sampling.ignore_eos) body["ignore_eos"] = true;
-  for (const auto& [key, value] : options.extra_body.items()) body[key] = value;
+  for (const auto& [key, value] : options.server.extra_body.items()) body[key] = value;
   return dump_json(body).substr(1);
 }
 
@@ -86,16 +74,18 @@ class HttpTarget::Answer : public HttpResponseHandler {
     return head_.status == 200 && head_.content_type.starts_with("text/event-stream");
   }
 
+  static void take(ApiFailure failure, BenchOutcome& outcome) {
+    outcome.failure = std::move(failure.name);
+    outcome.message = std::move(failure.message);
+    outcome.can_retry = failure.can_retry;
+    outcome.retry_after_s = failure.retry_after_s;
+  }
+
   void judge(HttpFailure failure, const std::string& message, BenchOutcome& outcome) const {
     if (failure != HttpFailure::kNone && !stream_.is_done()) {
-      outcome.failure = name_of(failure);
-      outcome.message = message;
-      outcome.can_retry = true;
+      take(failure_of(failure, message), outcome);
     } else if (head_.status != 200) {
-      outcome.failure = fmt::format("http_{}", head_.status);
-      outcome.message = error_message_of(body_);
-      outcome.can_retry = is_transient(head_.status);
-      outcome.retry_after_s = head_.retry_after_s;
+      take(failure_of(head_, body_), outcome);
     } else if (!is_stream()) {
       outcome.failure = "bad_response";
       outcome.message =
@@ -123,7 +113,7 @@ class HttpTarget::Answer : public HttpResponseHandler {
 
 HttpTarget::HttpTarget(boost::asio::io_context& context, HttpTargetOptions options)
     : options_(std::move(options)),
-      client_(context, options_.base_url, options_.client),
+      client_(context, options_.server.base_url, options_.server.client),
       body_end_(common_fields(options_)) {
   if (is_chat(options_) && options_.tokenizer == nullptr) {
     throw Error(ErrorKind::kUsage,
@@ -158,23 +148,8 @@ void HttpTarget::send(std::size_t index, const BenchRequest& request, BenchListe
   client_.send({.method = "POST",
                 .target = options_.endpoint,
                 .body = body_of(request),
-                .headers = options_.headers},
+                .headers = options_.server.headers},
                std::make_shared<Answer>(index, options_.keep_text, listener));
-}
-
-std::string first_served_model(const HttpTargetOptions& options) {
-  const HttpClientResponse response = http_fetch(
-      options.base_url, {.target = "/v1/models", .headers = options.headers}, options.client);
-  const std::string place = options.base_url.text() + "/v1/models";
-  if (response.head.status != 200) {
-    throw Error(ErrorKind::kInput, fmt::format("{}: status {}: {}", place, response.head.status,
-                                               error_message_of(response.body)));
-  }
-  const nlohmann::json value = parse_json(response.body, place, kRequestJson);
-  const JsonObject object(value, place, ErrorKind::kInput);
-  const nlohmann::json& models = object.get_array("data");
-  if (models.empty()) throw Error(ErrorKind::kInput, place + ": no model is served");
-  return JsonObject(models.front(), place, ErrorKind::kInput).get_string("id");
 }
 
 }  // namespace llmrun

@@ -4,8 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
-#include <deque>
-#include <queue>
 #include <utility>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -18,11 +16,10 @@ namespace {
 namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kProgressInterval = 0.25;  // seconds
-constexpr double kFirstKvInterval = 0.02;   // seconds; twice as long each time there are too many
+constexpr const char* kInterrupted = "interrupted";
+constexpr double kTickInterval = 0.25;     // seconds; of progress and of looking for signals
+constexpr double kFirstKvInterval = 0.02;  // seconds; twice as long each time there are too many
 constexpr std::size_t kMaxKvSamples = 512;
-constexpr double kFirstRetryDelay = 0.5;  // seconds; twice as long after each attempt
-constexpr double kMaxRetryDelay = 60;
 
 double thread_cpu_seconds() {
   timespec time{};
@@ -40,8 +37,9 @@ class LoadRun : public BenchListener {
         options_(options),
         progress_(progress),
         timer_(context),
-        progress_timer_(context),
+        tick_timer_(context),
         kv_timer_(context),
+        queue_(options.limits),
         records_(requests.size()) {}
 
   LoadMeasurement run() {
@@ -51,17 +49,18 @@ class LoadRun : public BenchListener {
     start_ = Clock::now();
     for (std::size_t i = 0; i < records_.size(); ++i)
       records_[i].arrival_s = options_.arrivals_s[i];
-    show_progress();
+    tick();
     sample_kv_usage();
     send_due();
     while (!is_over()) context_.run_one();
-    is_stopped_ = true;
+    is_finished_ = true;
     timer_.cancel();
-    progress_timer_.cancel();
+    tick_timer_.cancel();
     kv_timer_.cancel();
     context_.poll();  // their handlers, while this object lives
     if (progress_ != nullptr) progress_->finish();
     LoadMeasurement measurement;
+    measurement.was_stopped = stops_;
     measurement.thread_cpu_s = thread_cpu_seconds() - cpu_before;
     for (const RequestRecord& record : records_) {
       measurement.elapsed_s = std::max(measurement.elapsed_s, record.ended_s);
@@ -85,40 +84,23 @@ class LoadRun : public BenchListener {
   }
 
  private:
-  struct Retry {
-    double at_s;
-    std::size_t index;
-    bool operator>(const Retry& other) const { return at_s > other.at_s; }
-  };
-
   double seconds(Time time) const { return std::chrono::duration<double>(time - start_).count(); }
   double now() const { return seconds(Clock::now()); }
 
-  bool is_over() const {
-    return num_in_flight_ == 0 && waiting_.empty() && retries_.empty() &&
-           next_arrival_ == records_.size();
-  }
+  bool is_over() const { return queue_.is_idle() && next_arrival_ == records_.size(); }
 
   // Sends what has arrived and may go, and sleeps until the next that will.
   void send_due() {
     const double now_s = now();
     take_arrivals(now_s);
-    while (!waiting_.empty() && may_send(now_s)) {
-      const std::size_t index = waiting_.front();
-      waiting_.pop_front();
-      send(index);
-    }
+    while (const std::optional<std::size_t> index = queue_.next(now_s)) send(*index);
     sleep(now_s);
   }
 
   void take_arrivals(double now_s) {
-    while (!retries_.empty() && retries_.top().at_s <= now_s) {
-      waiting_.push_back(retries_.top().index);
-      retries_.pop();
-    }
     while (next_arrival_ < records_.size() && records_[next_arrival_].arrival_s <= now_s &&
            records_[next_arrival_].arrival_s < options_.duration_s) {
-      waiting_.push_back(next_arrival_++);
+      queue_.push(next_arrival_++);
     }
     if (now_s < options_.duration_s && (next_arrival_ == records_.size() ||
                                         records_[next_arrival_].arrival_s < options_.duration_s)) {
@@ -126,50 +108,33 @@ class LoadRun : public BenchListener {
     }
     next_arrival_ = records_.size();  // the time is over: nothing new
     if (now_s >= options_.duration_s) {
-      std::erase_if(waiting_, [&](std::size_t index) { return !records_[index].was_sent(); });
+      queue_.erase_if([&](std::size_t index) { return !records_[index].was_sent(); });
     }
-  }
-
-  bool may_send(double now_s) {
-    if (options_.max_concurrency > 0 && num_in_flight_ >= options_.max_concurrency) return false;
-    if (options_.queries_per_second > 0 && now_s < next_query_s_) return false;
-    if (options_.batch_size > 0 && num_left_in_batch_ == 0) {
-      if (num_in_flight_ > 0) return false;
-      num_left_in_batch_ = options_.batch_size;
-    }
-    return true;
   }
 
   void send(std::size_t index) {
     RequestRecord& record = records_[index];
-    const double now_s = now();
-    if (record.num_attempts++ == 0) record.sent_s = now_s;
+    if (record.num_attempts++ == 0) record.sent_s = now();
     record.piece_times_s.clear();
     record.piece_tokens.clear();
     record.piece_times_s.reserve(static_cast<std::size_t>(requests_[index].output_len));
     record.piece_tokens.reserve(static_cast<std::size_t>(requests_[index].output_len));
-    if (options_.queries_per_second > 0) {
-      next_query_s_ = std::max(next_query_s_, now_s) + 1 / options_.queries_per_second;
-    }
-    if (options_.batch_size > 0) --num_left_in_batch_;
-    ++num_in_flight_;
     target_.send(index, requests_[index], *this);
   }
 
   void sleep(double now_s) {
-    double next_s = std::numeric_limits<double>::infinity();
-    if (next_arrival_ < records_.size()) next_s = records_[next_arrival_].arrival_s;
-    if (!retries_.empty()) next_s = std::min(next_s, retries_.top().at_s);
-    if (!waiting_.empty() && options_.queries_per_second > 0) {
-      next_s = std::min(next_s, std::max(next_query_s_, now_s));
+    double next_s = queue_.wakes_at_s(now_s);
+    if (next_arrival_ < records_.size()) {
+      next_s = std::min(next_s, records_[next_arrival_].arrival_s);
     }
-    if (!waiting_.empty()) next_s = std::min(next_s, options_.duration_s);
+    if (queue_.num_waiting() > 0 && now_s < options_.duration_s)
+      next_s = std::min(next_s, options_.duration_s);
     if (std::isinf(next_s) || next_s == wakes_at_s_) return;
     wakes_at_s_ = next_s;
     timer_.expires_at(start_ + std::chrono::duration_cast<Clock::duration>(
                                    std::chrono::duration<double>(next_s)));
     timer_.async_wait([this](const boost::system::error_code& error) {
-      if (error || is_stopped_) return;
+      if (error || is_finished_) return;
       wakes_at_s_ = -1;
       send_due();
     });
@@ -177,20 +142,59 @@ class LoadRun : public BenchListener {
 
   void end(std::size_t index, BenchOutcome outcome, double ended_s) {
     RequestRecord& record = records_[index];
-    --num_in_flight_;
     const bool failed = !outcome.failure.empty();
-    if (failed && outcome.can_retry && record.num_attempts <= options_.num_retries) {
-      const double delay_s =
-          std::max(outcome.retry_after_s, std::ldexp(kFirstRetryDelay, record.num_attempts - 1));
-      retries_.push({ended_s + std::min(delay_s, kMaxRetryDelay), index});
-    } else {
-      record.outcome = std::move(outcome);
-      record.ended_s = ended_s;
-      ++num_done_;
-      if (failed) ++num_failed_;
-      num_output_tokens_ += std::ssize(record.piece_times_s);
+    const bool can_retry = failed && outcome.can_retry && !stops_;
+    if (!queue_.end(index, can_retry, record.num_attempts, outcome.retry_after_s, ended_s)) {
+      if (failed && aborts_) outcome.failure = kInterrupted;
+      finish(index, std::move(outcome), ended_s);
     }
     send_due();
+  }
+
+  void finish(std::size_t index, BenchOutcome outcome, double ended_s) {
+    RequestRecord& record = records_[index];
+    if (!outcome.failure.empty()) ++num_failed_;
+    record.outcome = std::move(outcome);
+    record.ended_s = ended_s;
+    ++num_done_;
+    num_output_tokens_ += std::ssize(record.piece_times_s);
+  }
+
+  // What is done every now and then, whatever comes in.
+  void tick() {
+    check_stop();
+    show_progress();
+    tick_timer_.expires_after(
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(kTickInterval)));
+    tick_timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error && !is_finished_) tick();
+    });
+  }
+
+  void check_stop() {
+    const int level = options_.stop_level ? options_.stop_level() : 0;
+    if (level == 0 || aborts_) return;
+    if (!stops_) {
+      stops_ = true;
+      drain_deadline_s_ = now() + options_.drain_timeout_s;
+      next_arrival_ = records_.size();
+      drop_waiting();
+    }
+    if (level < 2 && now() < drain_deadline_s_) return;
+    aborts_ = true;
+    target_.abort_all();
+  }
+
+  // Those that never went out count as not sent, those that wait for another attempt as failed.
+  void drop_waiting() {
+    queue_.erase_if([&](std::size_t index) {
+      if (!records_[index].was_sent()) return true;
+      BenchOutcome outcome;
+      outcome.failure = kInterrupted;
+      outcome.message = "the run was stopped before another attempt";
+      finish(index, std::move(outcome), now());
+      return true;
+    });
   }
 
   void show_progress() {
@@ -198,15 +202,11 @@ class LoadRun : public BenchListener {
     progress_->update({.num_done = num_done_,
                        .num_failed = num_failed_,
                        .num_total = std::ssize(records_),
-                       .num_running = num_in_flight_,
-                       .num_waiting = std::ssize(waiting_),
-                       .output_tokens = num_output_tokens_},
+                       .num_running = queue_.num_under_way(),
+                       .num_waiting = queue_.num_waiting(),
+                       .output_tokens = num_output_tokens_,
+                       .draining = stops_},
                       now());
-    progress_timer_.expires_after(std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(kProgressInterval)));
-    progress_timer_.async_wait([this](const boost::system::error_code& error) {
-      if (!error && !is_stopped_) show_progress();
-    });
   }
 
   void sample_kv_usage() {
@@ -220,7 +220,7 @@ class LoadRun : public BenchListener {
     kv_timer_.expires_after(
         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(kv_interval_s_)));
     kv_timer_.async_wait([this](const boost::system::error_code& error) {
-      if (!error && !is_stopped_) sample_kv_usage();
+      if (!error && !is_finished_) sample_kv_usage();
     });
   }
 
@@ -230,22 +230,21 @@ class LoadRun : public BenchListener {
   const LoadOptions& options_;
   Progress* progress_;
   asio::steady_timer timer_;
-  asio::steady_timer progress_timer_;
+  asio::steady_timer tick_timer_;
   asio::steady_timer kv_timer_;
+  SendQueue queue_;
 
   Clock::time_point start_;
   std::vector<RequestRecord> records_;
-  bool is_stopped_ = false;
+  bool is_finished_ = false;
   double wakes_at_s_ = -1;  // what the timer waits for
   std::size_t next_arrival_ = 0;
-  std::deque<std::size_t> waiting_;  // arrived, not sent
-  std::priority_queue<Retry, std::vector<Retry>, std::greater<>> retries_;
-  std::int64_t num_in_flight_ = 0;
+  bool stops_ = false;   // nothing more is sent
+  bool aborts_ = false;  // what was under way has been given up
+  double drain_deadline_s_ = 0;
   std::int64_t num_done_ = 0;
   std::int64_t num_failed_ = 0;
   std::int64_t num_output_tokens_ = 0;  // of answered requests
-  double next_query_s_ = 0;
-  std::int32_t num_left_in_batch_ = 0;
   std::vector<KvUsage> kv_usage_;
   double kv_interval_s_ = kFirstKvInterval;
 };

@@ -13,6 +13,7 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include "tools/api_client/send_queue.h"
 #include "tools/progress.h"
 #include "tools/serve_bench/bench_target.h"
 
@@ -20,11 +21,11 @@ namespace llmrun {
 
 struct LoadOptions {
   std::vector<double> arrivals_s;                               // one for each request, ascending
-  std::int32_t max_concurrency = 0;                             // under way at once; 0: any number
   double duration_s = std::numeric_limits<double>::infinity();  // then no more are sent
-  double queries_per_second = 0;  // sent at most so often, evenly; 0: any
-  std::int32_t batch_size = 0;    // sent in groups, each after the one before is answered; 0: none
-  std::int32_t num_retries = 0;   // of one request
+  SendLimits limits = {};
+  // 0: go on; 1: send nothing more; 2: give up what is under way, too. Asked now and then.
+  std::function<int()> stop_level = nullptr;
+  double drain_timeout_s = 0;  // at stop level 1, before it becomes 2
   // Share of the KV cache in use, asked for now and then; empty: nobody knows.
   std::function<double()> kv_usage = {};
 };
@@ -53,6 +54,7 @@ struct LoadMeasurement {
   std::vector<KvUsage> kv_usage;       // at even times; a few hundred at most
   double elapsed_s = 0;                // until the last request ended
   double thread_cpu_s = 0;             // of the thread that sent and, over HTTP, received
+  bool was_stopped = false;            // by the stop level, before all was sent and answered
 };
 
 // Runs on `context`, which the target may use too, until every request is answered. `progress` may

@@ -21,7 +21,8 @@ constexpr double kSecondsAtOneTime = 0.1;  // of a phase, at the least
 class NullLoad {
  public:
   NullLoad()
-      : server_(null_completion), target_(context_, {.base_url = server_.url(), .model = "null"}) {}
+      : server_(null_completion),
+        target_(context_, {.server = {.base_url = server_.url(), .model = "null"}}) {}
 
   LoadMeasurement run(std::int64_t count, std::int32_t output_len, std::int32_t concurrency,
                       double rate) {
@@ -29,9 +30,10 @@ class NullLoad {
                      {.prompt_token_ids = &prompt_, .output_len = output_len, .seed = 0});
     ArrivalOptions arrivals{.burstiness = std::numeric_limits<double>::infinity()};
     if (rate > 0) arrivals.request_rate = rate;
-    return run_load(
-        context_, target_, requests_,
-        {.arrivals_s = make_arrivals(arrivals, count, 0), .max_concurrency = concurrency}, nullptr);
+    return run_load(context_, target_, requests_,
+                    {.arrivals_s = make_arrivals(arrivals, count, 0),
+                     .limits = {.max_concurrency = concurrency}},
+                    nullptr);
   }
   const std::vector<BenchRequest>& requests() const { return requests_; }
 

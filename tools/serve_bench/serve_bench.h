@@ -7,6 +7,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/api_client/api_server_options.h"
+#include "tools/benchmark_options.h"
+#include "tools/drain_timeout.h"
 #include "tools/engine_options.h"
 #include "tools/report/report_options.h"
 #include "tools/serve_bench/arrival_schedule.h"
@@ -22,14 +25,8 @@ struct ServeBenchOptions {
 
   // Target.
   std::string modes = "inproc";  // inproc, http, separated by commas
-  std::string base_url;          // empty: the own engine
+  ApiServerOptions server;       // its base_url is empty: the own engine
   std::string endpoint = "/v1/completions";
-  std::string served_model_name;
-  std::vector<std::string> headers;  // "Name: value" or "Name=value"
-  std::string extra_body;            // a JSON object
-  bool insecure = false;
-  double timeout_s = 600;
-  double ready_timeout_s = 0;
   std::int64_t vocab_size = 0;  // 0: the model's
 
   // Load.
@@ -39,10 +36,9 @@ struct ServeBenchOptions {
   std::string burstiness = "1";
   TraceOptions trace;
   double duration_s = 0;  // 0: until all are sent
-  double queries_per_second = 0;
-  std::int32_t batch_size = 0;
-  std::int32_t num_retries = 0;
+  SendLimits limits;      // but for their max_concurrency
   std::int32_t num_warmups = -1;
+  double drain_timeout_s = kDrainTimeoutSeconds;
 
   // Search.
   bool find_rate = false;
@@ -51,11 +47,7 @@ struct ServeBenchOptions {
   double search_tolerance = 0.05;
   double attainment = 0.99;
 
-  // Requests.
-  double temperature = 1.0;
-  double top_p = 1.0;
-  std::int32_t top_k = 0;
-  bool ignore_eos = true;
+  BenchmarkSampling sampling;
 
   // Report.
   std::string percentile_metrics = "ttft,tpot,itl,e2el";
@@ -76,7 +68,8 @@ struct ServeBenchOptions {
 
 void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options);
 
-// Returns the exit code: 0, or 1 when a check says that the figures are INVALID. Throws Error.
+// Returns the exit code: 0, 1 when a check says that the figures are INVALID, 130 or 143 when a
+// signal ended it. Throws Error.
 int run_serve_bench(const ServeBenchOptions& options, const std::string& command_line);
 
 }  // namespace llmrun

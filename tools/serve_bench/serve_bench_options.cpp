@@ -3,8 +3,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::uint64_t kDefaultSeed = 2024;
-
 void add_target_options(CLI::App& command, ServeBenchOptions& options) {
   const std::string group = "Target";
   command
@@ -16,7 +14,7 @@ void add_target_options(CLI::App& command, ServeBenchOptions& options) {
       ->capture_default_str();
   command
       .add_option(
-          "--base-url", options.base_url,
+          "--base-url", options.server.base_url,
           "Measure the OpenAI-compatible server at this URL (without /v1) instead of the own "
           "engine; a key comes from OPENAI_API_KEY")
       ->group(group);
@@ -25,30 +23,7 @@ void add_target_options(CLI::App& command, ServeBenchOptions& options) {
                   "/v1/completions (prompts as token ids) or /v1/chat/completions (as text)")
       ->group(group)
       ->capture_default_str();
-  command
-      .add_option("--served-model-name", options.served_model_name,
-                  "Model in the requests (default: --model, else the first of /v1/models)")
-      ->group(group);
-  command
-      .add_option("--header", options.headers, "NAME=VALUE for each request; may be given again")
-      ->group(group);
-  command
-      .add_option("--extra-body", options.extra_body,
-                  "A JSON object, on top of each request's fields")
-      ->group(group);
-  command.add_flag("--insecure", options.insecure, "Do not verify the certificate of https")
-      ->group(group);
-  command
-      .add_option("--timeout", options.timeout_s, "Seconds without a byte until a request failed")
-      ->check(CLI::Range(0.01, 1e6))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--ready-check-timeout-sec", options.ready_timeout_s,
-                  "Seconds to wait for the server to answer before the load (0: do not wait)")
-      ->check(CLI::Range(0.0, 1e6))
-      ->group(group)
-      ->capture_default_str();
+  add_api_server_options(command, options.server, group);
   command
       .add_option("--vocab-size", options.vocab_size,
                   "With --base-url: random ids are below this (0: the model's, else 32000)")
@@ -111,25 +86,11 @@ void add_load_options(CLI::App& command, ServeBenchOptions& options) {
       ->check(CLI::Range(1e-6, 1e6))
       ->group(group)
       ->capture_default_str();
+  add_send_limit_options(command, options.limits, group);
   command
-      .add_option(
-          "--query-per-second", options.queries_per_second,
-          "Send at most so many requests a second, evenly (0: any); for rate-limited servers")
-      ->check(CLI::Range(0.0, 1e6))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--batch-size", options.batch_size,
+      .add_option("--batch-size", options.limits.batch_size,
                   "Send in groups of so many, each after the one before is answered (0: no groups)")
       ->check(CLI::Range(0, 1 << 24))
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option(
-          "--retry", options.num_retries,
-          "Send a request again, up to so often, after a lost connection, a timeout, status "
-          "408, 429 or 5xx; waits as Retry-After says, else 0.5 s, doubled each time")
-      ->check(CLI::Range(0, 1000))
       ->group(group)
       ->capture_default_str();
   command
@@ -139,6 +100,7 @@ void add_load_options(CLI::App& command, ServeBenchOptions& options) {
       ->check(CLI::Range(-1, 1 << 24))
       ->group(group)
       ->capture_default_str();
+  add_drain_timeout_option(command, options.drain_timeout_s, group);
 }
 
 void add_search_options(CLI::App& command, ServeBenchOptions& options) {
@@ -220,8 +182,7 @@ void add_result_options(CLI::App& command, ServeBenchOptions& options) {
 
 ServeBenchOptions::ServeBenchOptions() {
   workload.num_prompts = 100;
-  engine.config.seed = kDefaultSeed;
-  engine.enable_prefix_caching = "false";
+  engine = benchmark_engine_defaults();
 }
 
 void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options) {
@@ -229,25 +190,10 @@ void add_serve_bench_command(CLI::App& command, ServeBenchOptions& options) {
   add_load_options(command, options);
   add_search_options(command, options);
   add_workload_options(command, options.workload);
-  add_engine_options(command, options.engine);
-  command.get_option("--seed")->description(
-      "Seed of the workload, of its arrivals, of sampling and of random weights");
-  command.get_option("--enable-prefix-caching")
-      ->description("Share the KV blocks of equal prompt prefixes (default: off)");
-  command.add_option("--temperature", options.temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 100.0))
-      ->group("Sampling")
-      ->capture_default_str();
-  command.add_option("--top-p", options.top_p, "As in generate")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group("Sampling")
-      ->capture_default_str();
-  command.add_option("--top-k", options.top_k, "As in generate (0: all)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->group("Sampling")
-      ->capture_default_str();
+  add_benchmark_engine_options(command, options.engine);
+  add_benchmark_sampling_options(command, options.sampling);
   command
-      .add_flag("--ignore-eos,!--no-ignore-eos", options.ignore_eos,
+      .add_flag("--ignore-eos,!--no-ignore-eos", options.sampling.ignore_eos,
                 "Every output has the length asked for (default); OpenAI's own servers do not know "
                 "the field: --no-ignore-eos")
       ->group("Sampling");

@@ -101,7 +101,7 @@ std::string load_lines(const ServingReport& report, const ServingPoint& point) {
   }
   if (metrics.num_retries > 0) text += fmt::format("Retries: {}\n", metrics.num_retries);
   if (metrics.num_not_sent > 0) {
-    text += fmt::format("Not sent, the time was over: {}\n", metrics.num_not_sent);
+    text += fmt::format("Not sent, the time was over or a signal came: {}\n", metrics.num_not_sent);
   }
   for (const FailureCount& failure : metrics.failures) {
     text += fmt::format("Failed, {}: {}; the first: {}\n", failure.reason, failure.count,
@@ -122,11 +122,11 @@ std::string overhead_line(const Overhead& overhead) {
 }
 
 ReportTable points_table(const ServingReport& report) {
-  ReportTable table{
-      .title = "Runs (latencies in ms)",
-      .header = {"mode", "req/s asked", "at once", "completed", "failed", "req/s", "output tok/s",
-                 "TTFT median", "TTFT P99", "TPOT median", "ITL P99", "E2EL median"},
-      .rows = {}};
+  ReportTable table{.title = "Runs (latencies in ms)",
+                    .header = {"mode", "req/s asked", "req/s sent", "at once", "completed",
+                               "failed", "req/s", "output tok/s", "TTFT median", "TTFT P99",
+                               "TPOT median", "ITL P99", "E2EL median"},
+                    .rows = {}};
   if (report.has_goodput) table.header.push_back("good req/s");
   if (report.has_goodput) table.header.push_back("good %");
   for (const ServingPoint& point : report.points) {
@@ -144,6 +144,7 @@ ReportTable points_table(const ServingReport& report) {
         point.ramp_up_strategy.empty()
             ? rate_text(point.request_rate)
             : fmt::format("{:g} to {:g}", point.ramp_up_start_rps, point.ramp_up_end_rps),
+        metrics.scheduled_rate > 0 ? fmt::format("{:.2f}", metrics.sent_rate) : "-",
         point.max_concurrency == 0 ? "any" : std::to_string(point.max_concurrency),
         std::to_string(metrics.num_completed),
         std::to_string(metrics.num_failed),

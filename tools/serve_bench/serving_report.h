@@ -61,7 +61,8 @@ struct ServingReport {
   std::vector<ServingPoint> points;
   // Of a search: the rate, and whether each was held; in order of the runs.
   std::vector<std::pair<double, bool>> search;
-  double highest_rate = 0;  // that held; 0: none
+  double highest_rate = 0;   // that held; 0: none
+  bool was_stopped = false;  // by a signal: points of the plan are missing, or the last is partial
 
   bool is_valid() const;
 };

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <iostream>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,8 @@
 #include "tools/load_progress.h"
 #include "tools/progress.h"
 #include "tools/report/report_file.h"
+#include "tools/signals.h"
+#include "tools/terminal.h"
 #include "tools/throughput/throughput_cases.h"
 #include "tools/throughput/throughput_render.h"
 #include "tools/throughput/throughput_report.h"
@@ -27,7 +30,7 @@
 namespace llmrun {
 namespace {
 
-constexpr std::uint64_t kDefaultSeed = 2024;
+constexpr int kSignalsToEnd = 2;  // the first ends it with a report, the second at once
 constexpr const char* kChatTemplate = "none";  // token ids are sent
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -61,7 +64,11 @@ class ThroughputCommand {
            .workload_max_len = static_cast<std::int32_t>(report_.workload.longest())});
     }
     fill_batches(cases, std::ssize(report_.workload.requests));
-    for (const EngineCase& one : cases) measure(one);
+    num_cases_ = cases.size();
+    for (const EngineCase& one : cases) {
+      if (!is_stopped()) measure(one);
+    }
+    if (is_stopped()) note_stop();
     compare();
     // The ids are what made the report; it keeps their lengths and digest.
     for (WorkloadRequest& request : report_.workload.requests) request.prompt_token_ids.clear();
@@ -69,10 +76,22 @@ class ThroughputCommand {
   }
 
   const ThroughputTrace& trace() const { return trace_; }
+  // The signal that ended it early; 0: none.
+  int first_signal() const { return signals_.first_signal(); }
 
  private:
   void log(std::string_view line) {
     if (!options_.quiet) progress_.log(line);
+  }
+
+  bool is_stopped() const { return signals_.stop_request() != StopRequest::kNone; }
+
+  void note_stop() {
+    report_.checks.push_back(
+        {"", "stopped", CheckStatus::kInvalid,
+         fmt::format("a signal ended the benchmark: {} of {} cases are here, the last of them "
+                     "maybe with fewer repeats",
+                     report_.cases.size(), num_cases_)});
   }
 
   // Reads the model's description and tokenizer, and makes the requests.
@@ -124,16 +143,14 @@ class ThroughputCommand {
     log_engine(one, created.description);
     if (report_.cases.empty()) describe_device(created);
 
-    RunOptions run_options{
-        .sampling = sampling(), .seed = one.config.seed, .slowdown = options_.debug_slowdown};
+    const RunOptions run_options{.sampling = sampling(),
+                                 .seed = one.config.seed,
+                                 .slowdown = options_.debug_slowdown,
+                                 .should_stop = [this] { return is_stopped(); }};
     warm_up(*created.engine, run_options, measurement);
-    for (std::int32_t repeat = 0; repeat < options_.num_repeats; ++repeat) {
-      measurement.runs.push_back(
-          run_workload(*created.engine, report_.workload, run_options, progress_));
-      log(fmt::format("{}: repeat {} of {}: {:.3f} s", one.name, repeat + 1, options_.num_repeats,
-                      measurement.runs.back().elapsed_s));
-    }
+    repeat(*created.engine, run_options, measurement);
     created.engine.reset();
+    if (measurement.runs.empty()) return;
 
     const ReportContext context{.workload = report_.workload,
                                 .model = model_.model,
@@ -144,6 +161,23 @@ class ThroughputCommand {
       report_.checks.push_back(std::move(check));
     }
     if (!options_.trace.empty()) trace_.add(measurement);
+  }
+
+  // What a signal cuts short is left out.
+  void repeat(LlmEngine& engine, const RunOptions& run_options, CaseMeasurement& measurement) {
+    const std::string& name = measurement.definition.name;
+    for (std::int32_t repeat = 0; repeat < options_.num_repeats && !is_stopped(); ++repeat) {
+      RunMeasurement run = run_workload(engine, report_.workload, run_options, progress_);
+      if (run.was_stopped) {
+        log(fmt::format(
+            "{}: repeat {} of {}: stopped after {:.3f} s and {} output tokens; left out", name,
+            repeat + 1, options_.num_repeats, run.elapsed_s, run.stats.num_output_tokens));
+        return;
+      }
+      log(fmt::format("{}: repeat {} of {}: {:.3f} s", name, repeat + 1, options_.num_repeats,
+                      run.elapsed_s));
+      measurement.runs.push_back(std::move(run));
+    }
   }
 
   void log_engine(const EngineCase& one, const EngineDescription& description) {
@@ -161,22 +195,15 @@ class ThroughputCommand {
     const auto start = std::chrono::steady_clock::now();
     report_.limits = created.engine->measure_limits(description.dtype);
     report_.measure_limits_s = seconds_since(start);
-    report_.sampling = {{"temperature", options_.temperature},
-                        {"top_p", options_.top_p},
-                        {"top_k", options_.top_k},
-                        {"ignore_eos", true},
-                        {"max_tokens", "as the dataset says"},
-                        {"seed", fmt::format("each request its own, from {} and its number",
-                                             description.config.seed)},
-                        {"detokenize", sampling().detokenize && tokenizer_ != nullptr}};
+    report_.sampling = to_json(options_.sampling);
+    report_.sampling["max_tokens"] = "as the dataset says";
+    report_.sampling["seed"] =
+        fmt::format("each request its own, from {} and its number", description.config.seed);
+    report_.sampling["detokenize"] = sampling().detokenize && tokenizer_ != nullptr;
   }
 
   SamplingParams sampling() const {
-    SamplingParams params;
-    params.temperature = options_.temperature;
-    params.top_p = options_.top_p;
-    params.top_k = options_.top_k;
-    params.ignore_eos = true;
+    SamplingParams params = to_params(options_.sampling);
     params.detokenize = !options_.disable_detokenize;
     return params;
   }
@@ -197,6 +224,7 @@ class ThroughputCommand {
   // Against the naive backend where there is one, else the last; a ladder against its first level.
   void compare() {
     std::vector<CaseReport>& cases = report_.cases;
+    if (cases.size() < 2) return;
     const auto naive = std::find_if(cases.begin(), cases.end(),
                                     [](const CaseReport& one) { return one.name == "naive"; });
     const CaseReport& baseline = report_.is_ablation    ? cases.front()
@@ -208,19 +236,25 @@ class ThroughputCommand {
   }
 
   ThroughputOptions options_;
+  SignalWatcher signals_{kSignalsToEnd};
   Progress progress_;
   ModelDescription model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   ThroughputReport report_;
   ThroughputTrace trace_;
+  std::size_t num_cases_ = 0;
 };
+
+// Where a definition would be wider than the terminal it goes on in the next line.
+int text_width() {
+  return ::isatty(STDOUT_FILENO) != 0 ? terminal_columns(STDOUT_FILENO) : 0;
+}
 
 }  // namespace
 
 ThroughputOptions::ThroughputOptions() {
+  engine = benchmark_engine_defaults();
   engine.backend = "paged,naive";
-  engine.config.seed = kDefaultSeed;
-  engine.enable_prefix_caching = "false";
 }
 
 void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
@@ -254,28 +288,13 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
       ->check(CLI::Range(0.0, 10.0))
       ->group("");  // not in the help
   add_workload_options(command, options.workload);
-  add_engine_options(command, options.engine);
+  add_benchmark_engine_options(command, options.engine);
   command.get_option("--backend")
       ->description("Backends to run in turn, separated by commas: paged, naive");
   command.get_option("--max-num-seqs")
       ->description(
           "Sequences that run at once (0: all requests, with continuous batching at most 1024)");
-  command.get_option("--seed")->description(
-      "Seed of the workload, of sampling and of random weights");
-  command.get_option("--enable-prefix-caching")
-      ->description("Share the KV blocks of equal prompt prefixes (default: off)");
-  command.add_option("--temperature", options.temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 100.0))
-      ->group("Sampling")
-      ->capture_default_str();
-  command.add_option("--top-p", options.top_p, "As in generate")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group("Sampling")
-      ->capture_default_str();
-  command.add_option("--top-k", options.top_k, "As in generate (0: all)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->group("Sampling")
-      ->capture_default_str();
+  add_benchmark_sampling_options(command, options.sampling);
   command
       .add_flag("--disable-detokenize", options.disable_detokenize,
                 "Do not turn output tokens into text")
@@ -298,12 +317,18 @@ int run_throughput(const ThroughputOptions& options, const std::string& command_
   if (!options.trace.empty()) require_writable(options.trace);
   ThroughputCommand command(options, command_line);
   const ThroughputReport& report = command.run();
-  write_report(options.report, {.text = [&] { return render_text(report); },
+  const int signal = command.first_signal();
+  if (signal != 0 && report.cases.empty()) {
+    std::cerr << "llmrun: stopped before anything was measured\n";
+    return exit_code_of_signal(signal);
+  }
+  write_report(options.report, {.text = [&] { return render_text(report, text_width()); },
                                 .markdown = [&] { return render_markdown(report); },
                                 .json = [&] { return render_json(report); },
                                 .json_lines = [&] { return render_jsonl(report); },
                                 .records = [&] { return throughput_records(report); }});
   if (!options.trace.empty()) command.trace().write(options.trace);
+  if (signal != 0) return exit_code_of_signal(signal);
   return report.is_valid() ? 0 : 1;
 }
 

@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/benchmark_options.h"
 #include "tools/engine_options.h"
 #include "tools/report/report_options.h"
 #include "tools/workload/workload.h"
@@ -22,9 +23,7 @@ struct ThroughputOptions {
   bool ablation = false;
   std::int32_t num_repeats = 3;
   std::int32_t num_warmups = -1;  // requests; -1: as many as run at once; 0: none
-  double temperature = 1.0;
-  double top_p = 1.0;
-  std::int32_t top_k = 0;
+  BenchmarkSampling sampling;
   bool disable_detokenize = false;
   double price_per_hour = 0;
   double debug_slowdown = 0;  // 0.1: steps take 10 % longer
@@ -37,7 +36,8 @@ struct ThroughputOptions {
 
 void add_throughput_command(CLI::App& command, ThroughputOptions& options);
 
-// Returns the exit code: 0, or 1 when a check says that the figures are INVALID. Throws Error.
+// Returns the exit code: 0, 1 when a check says that the figures are INVALID, 130 or 143 when a
+// signal ended it. Throws Error.
 int run_throughput(const ThroughputOptions& options, const std::string& command_line);
 
 }  // namespace llmrun

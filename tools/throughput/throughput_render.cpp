@@ -256,10 +256,10 @@ std::string vllm_lines(const CaseReport& report) {
       report.num_output_tokens);
 }
 
-std::string render_text(const ThroughputReport& report) {
+std::string render_text(const ThroughputReport& report, int width) {
   std::string text = banner(report);
   for (const CaseReport& one : report.cases) text += one.name + "\n" + vllm_lines(one);
-  for (const ReportTable& table : report_tables(report)) text += text_table(table);
+  for (const ReportTable& table : report_tables(report)) text += text_table(table, width);
   text += "\nRun\n";
   for (const std::string& line : environment_lines(report)) text += "  " + line + "\n";
   const std::vector<std::string> checks = check_lines(report);

@@ -17,7 +17,8 @@ std::vector<ReportTable> report_tables(const ThroughputReport& report);
 // vLLM's three lines of `vllm bench throughput`, as they are there.
 std::string vllm_lines(const CaseReport& report);
 
-std::string render_text(const ThroughputReport& report);
+// `width`: see text_table().
+std::string render_text(const ThroughputReport& report, int width = 0);
 std::string render_markdown(const ThroughputReport& report);
 // All there is, samples included, and vLLM's five keys for the first case.
 nlohmann::ordered_json render_json(const ThroughputReport& report);

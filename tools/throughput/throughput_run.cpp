@@ -95,6 +95,10 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
     for (RequestOutput& output : engine.take_outputs()) outputs.push_back(std::move(output));
   };
   while (engine.has_unfinished()) {
+    if (!run.was_stopped && options.should_stop && options.should_stop()) {
+      run.was_stopped = true;
+      engine.abort_all();
+    }
     const double step_start_s = engine.now();
     engine.step();
     take();

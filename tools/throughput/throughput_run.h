@@ -24,6 +24,7 @@ struct RequestMeasurement {
 
 struct RunMeasurement {
   double elapsed_s = 0;                      // from the first request's arrival to the last output
+  bool was_stopped = false;                  // given up: it is no measure of anything
   std::vector<RequestMeasurement> requests;  // in the workload's order
   std::vector<StepRecord> steps;
   double start_s = 0;                      // on the clock of `steps`
@@ -44,6 +45,7 @@ struct RunOptions {
   SamplingParams sampling;  // of every request, but for its seed and length
   std::uint64_t seed = 0;
   double slowdown = 0;  // each step is made to take this share longer; to test what looks for drops
+  std::function<bool()> should_stop = nullptr;  // asked at each step; then the run is given up
 };
 
 // Sends all requests at once and steps the engine until all are answered. The prefix cache is empty

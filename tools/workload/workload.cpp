@@ -57,6 +57,11 @@ void add_workload_options(CLI::App& command, WorkloadOptions& options) {
       ->capture_default_str();
   command.add_option("--dataset-path,--dataset", options.path, "File of sharegpt or custom")
       ->group(group);
+  command
+      .add_option("--prompt-field", options.prompt_field,
+                  "Key of the prompt in the lines of custom")
+      ->group(group)
+      ->capture_default_str();
   command.add_option("--num-prompts", options.num_prompts, "Requests, at most")
       ->check(CLI::Range(1, 1 << 24))
       ->group(group)

@@ -16,8 +16,9 @@
 namespace llmrun {
 
 struct WorkloadOptions {
-  std::string dataset = "random";  // random | sharegpt | custom | prefix_repetition | lengths
-  std::string path;                // sharegpt, custom
+  std::string dataset = "random";       // random | sharegpt | custom | prefix_repetition | lengths
+  std::string path;                     // sharegpt, custom
+  std::string prompt_field = "prompt";  // custom: key of the prompt
   std::int32_t num_prompts = 25;
   std::int32_t input_len = 64;
   std::int32_t output_len = 0;     // 0: sharegpt, lengths and custom say it themselves; else 128

@@ -145,6 +145,7 @@ void append_custom(const WorkloadOptions& options, const WorkloadModel& model, W
                         kDefaultOutputLen);
   ReaderOptions reader_options;
   reader_options.format = InputFormat::kJsonl;
+  reader_options.rows.rules.prompt_field = options.prompt_field;
   reader_options.rows.rules.limits.vocab_size = model.vocab_size;
   reader_options.rows.rules.defaults.max_tokens = kDefaultOutputLen;
   RequestReader reader(options.path, reader_options);

@@ -27,7 +27,7 @@ struct Load {
     options.arrivals_s.assign(count, 0.0);
   }
   LoadMeasurement run() {
-    HttpTargetOptions target_options{.base_url = server.url(), .model = "m"};
+    HttpTargetOptions target_options{.server = {.base_url = server.url(), .model = "m"}};
     target_options.keep_text = true;
     HttpTarget target(context, target_options);
     return run_load(context, target, requests, options, nullptr);
@@ -50,7 +50,7 @@ std::string stream(const std::string& body) {
 
 TEST_CASE("Load: every request of a server is answered, at most so many at once") {
   Load load(null_completion, 300, 5);
-  load.options.max_concurrency = 7;
+  load.options.limits.max_concurrency = 7;
   const LoadMeasurement measurement = load.run();
   std::vector<std::pair<double, int>> changes;
   for (const RequestRecord& record : measurement.records) {
@@ -100,7 +100,7 @@ TEST_CASE("Load: failures are told apart") {
 TEST_CASE("Load: no server is a failure of each request") {
   Load load(null_completion, 2);
   HttpTargetOptions options;
-  options.base_url = parse_http_url("http://127.0.0.1:1", "--base-url");
+  options.server.base_url = parse_http_url("http://127.0.0.1:1", "--base-url");
   HttpTarget target(load.context, options);
   const auto measurement = run_load(load.context, target, load.requests, load.options, nullptr);
   CHECK(measurement.records[1].outcome.failure == "connect");
@@ -112,7 +112,7 @@ TEST_CASE("Load: a refused request is sent again, as often as allowed") {
     return (*count)++ < 2 ? answer(503, "Retry-After: 0.01\r\n", "") : null_completion(head, body);
   };
   Load load(flaky, 1);
-  load.options.num_retries = 1;
+  load.options.limits.num_retries = 1;
   CHECK(load.run().records.front().outcome.failure == "http_503");
   *count = 1;
   const RequestRecord record = load.run().records.front();
@@ -123,7 +123,7 @@ TEST_CASE("Load: a refused request is sent again, as often as allowed") {
 
 TEST_CASE("Load: groups, query limit and duration") {
   Load groups(null_completion, 9);
-  groups.options.batch_size = 4;
+  groups.options.limits.batch_size = 4;
   const auto grouped = groups.run().records;
   const auto last_end = [&](std::size_t from, std::size_t to) {
     double last = 0;
@@ -134,7 +134,7 @@ TEST_CASE("Load: groups, query limit and duration") {
   CHECK(grouped[8].sent_s >= last_end(4, 8));
 
   Load limited(null_completion, 5);
-  limited.options.queries_per_second = 50;
+  limited.options.limits.queries_per_second = 50;
   const auto paced = limited.run().records;
   for (std::size_t i = 1; i < paced.size(); ++i) {
     CHECK(paced[i].sent_s >= 0.02 * static_cast<double>(i));
@@ -157,13 +157,75 @@ TEST_CASE("Load: the engine in this process") {
   const std::vector<TokenId> prompt = {5, 6};
   const std::vector<BenchRequest> requests(
       200, {.prompt_token_ids = &prompt, .output_len = 4, .seed = 1});
-  const LoadMeasurement measurement =
-      run_load(context, target, requests,
-               {.arrivals_s = std::vector<double>(200, 0.0), .max_concurrency = 16}, nullptr);
+  const LoadMeasurement measurement = run_load(
+      context, target, requests,
+      {.arrivals_s = std::vector<double>(200, 0.0), .limits = {.max_concurrency = 16}}, nullptr);
   for (const RequestRecord& record : measurement.records) {
     CHECK(record.succeeded());
     CHECK(record.piece_times_s.size() == 4);
     CHECK(record.outcome.num_prompt_tokens == 2);
+  }
+}
+
+TEST_CASE("Load: stopped, what is under way is waited for, and nothing more is sent") {
+  // The second request onwards finds the load stopped.
+  const auto count = std::make_shared<std::atomic<int>>(0);
+  Load load(
+      [count](std::string_view head, std::string_view body) {
+        ++*count;
+        return null_completion(head, body);
+      },
+      50);
+  load.options.arrivals_s.clear();
+  for (int i = 0; i < 50; ++i) load.options.arrivals_s.push_back(0.1 * i);
+  load.options.stop_level = [count] { return *count >= 2 ? 1 : 0; };
+  load.options.drain_timeout_s = 60;
+  const LoadMeasurement measurement = load.run();
+  CHECK(measurement.was_stopped);
+  CHECK(measurement.records[1].succeeded());
+  CHECK_FALSE(measurement.records[49].was_sent());
+  for (const RequestRecord& record : measurement.records) {
+    CHECK(record.was_sent() == record.succeeded());
+  }
+}
+
+TEST_CASE("Load: stopped at once, what is under way counts as interrupted") {
+  const std::string unfinished =
+      "HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\nContent-Length: 999\r\n\r\n";
+  const auto silent = [unfinished](std::string_view, std::string_view) { return unfinished; };
+  for (const int level : {1, 2}) {
+    Load load(silent, 4);
+    load.options.limits = {.max_concurrency = 2, .num_retries = 5};
+    load.options.drain_timeout_s = 0.3;  // of level 1, which then becomes 2
+    const auto looks = std::make_shared<int>(0);
+    load.options.stop_level = [level, looks] { return (*looks)++ == 0 ? 0 : level; };
+    const LoadMeasurement measurement = load.run();
+    CHECK(measurement.was_stopped);
+    for (std::size_t i = 0; i < 4; ++i) {
+      CHECK(measurement.records[i].was_sent() == (i < 2));
+      if (i < 2) CHECK(measurement.records[i].outcome.failure == "interrupted");
+    }
+  }
+}
+
+TEST_CASE("Load: stopped at once, the engine gives up what it has") {
+  NullEngine::Options slow;
+  slow.step_seconds = 0.01;
+  NullEngine null_engine(slow);
+  AsyncEngine engine(null_engine);
+  EngineTarget target(engine, {}, false);
+  boost::asio::io_context context(1);
+  const std::vector<TokenId> prompt = {5, 6};
+  // More tokens than come before the first look for signals.
+  const std::vector<BenchRequest> requests(
+      8, {.prompt_token_ids = &prompt, .output_len = 1 << 16, .seed = 1});
+  LoadOptions options{.arrivals_s = std::vector<double>(8, 0.0)};
+  const auto looks = std::make_shared<int>(0);
+  options.stop_level = [looks] { return (*looks)++ == 0 ? 0 : 2; };
+  const LoadMeasurement measurement = run_load(context, target, requests, options, nullptr);
+  CHECK(measurement.was_stopped);
+  for (const RequestRecord& record : measurement.records) {
+    CHECK(record.outcome.failure == "interrupted");
   }
 }
 
@@ -200,7 +262,6 @@ TEST_CASE("Completion stream: token ids count the tokens of a piece") {
       "\n\n");
   CHECK(pieces.num_pieces == 1);
   CHECK(pieces.num_tokens == 3);
-  CHECK(error_message_of("plain words") == "plain words");
 }
 
 }  // namespace
