@@ -1,5 +1,7 @@
 #include "engine/prompt_processor.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "engine/core/error.h"
@@ -32,12 +34,17 @@ PromptProcessor::Result PromptProcessor::from_messages(
   options.tools = tools;
   options.variables =
       template_arguments.is_object() ? template_arguments : nlohmann::ordered_json::object();
-  const auto token_text = [&](const std::optional<TokenId>& id) {
-    return id ? std::string(tokenizer_->token_bytes(*id)) : std::string();
+  // A token that the model does not have is an undefined variable, as in Hugging Face.
+  const auto set_token = [&](const char* name, const std::optional<TokenId>& id) {
+    if (id && !options.variables.contains(name)) {
+      options.variables[name] = std::string(tokenizer_->token_bytes(*id));
+    }
   };
   const SpecialTokenIds& special = tokenizer_->special_token_ids();
-  options.variables["bos_token"] = token_text(special.bos);
-  options.variables["eos_token"] = token_text(special.eos);
+  set_token("bos_token", special.bos);
+  set_token("eos_token", special.eos);
+  set_token("pad_token", special.pad);
+  set_token("unk_token", special.unk);
   try {
     return {.token_ids = tokenizer_->encode(chat_template_->render(messages, options), false),
             .error = {}};
@@ -47,6 +54,8 @@ PromptProcessor::Result PromptProcessor::from_messages(
 }
 
 std::unique_ptr<Tokenizer> load_model_tokenizer(const std::string& model) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(model, ignored)) return load_tokenizer(model);
   const ModelLocation location = find_model(model, ModelCaches::from_environment());
   if (location.is_shape()) {
     throw Error(ErrorKind::kModel, model + " is a shape with random weights; it has no tokenizer");

@@ -6,76 +6,101 @@
 Tokenizers are trained as scripts/make_tokenizer_goldens.py does (or taken from --models DIR, a folder
 of model folders), the strings are its strings with another seed: scripts of the world, code, random
 Unicode and bytes, white space, digits, runs, embedded special tokens; and runs of one character of
-1 MiB. Each is encoded, decoded, and decoded token by token. Writes a report to --report.
+1 MiB. Each is encoded, decoded, and decoded token by token, by one process for a family. The report
+at --report is kept after each family; --add keeps the families that it has already.
 Needs what make_tokenizer_goldens.py needs.
 """
 
 import argparse
 import json
+import os
 import pathlib
+import pickle
+import random
 import shutil
 import subprocess
 import tempfile
 import time
 
-import make_tokenizer_goldens as goldens
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+import make_tokenizer_goldens as goldens  # noqa: E402
 
 LONG_RUNS = ["a", " ", "\n", "0", "!", "é", "的", "😀"]
 LONG_RUN_BYTES = 1 << 20
-CHUNK = 50000
+CHUNK = 20000
+
+
+def write_texts(path, count, seed):
+    """The strings, the same for all families, in pickled lists of CHUNK."""
+    with open(path, "wb") as out:
+        for number in range((count + CHUNK - 1) // CHUNK):
+            size = min(CHUNK, count - number * CHUNK)
+            pickle.dump(goldens.make_texts(goldens.StringMaker(seed + number), size), out)
+
+
+def read_texts(path):
+    with open(path, "rb") as file:
+        while file.peek(1):
+            yield pickle.load(file)
 
 
 def long_run_lines(reference):
     for unit in LONG_RUNS:
         text = unit * (LONG_RUN_BYTES // len(unit.encode()))
-        ids = reference.encode(text, False)
-        yield {"text": text, "ids": ids, **goldens.decoded(reference, ids)}
+        line = {"text": text, "ids": reference.encode_all([text], False)[0]}
+        goldens.add_decoded(reference, [line])
+        yield [line]
 
 
-def check(llmrun, folder, lines, work):
-    """(lines, differences, first difference)"""
-    path = work / "lines.jsonl"
-    with open(path, "w", encoding="ascii") as out:
-        count = 0
-        for line in lines:
-            out.write(json.dumps(line, separators=(",", ":")) + "\n")
-            count += 1
-    run = subprocess.run([llmrun, "tokenize", "-m", folder, "--check", path],
-                         capture_output=True, text=True, check=False)
-    if run.returncode not in (0, 1) or run.returncode == 1 and " differ; " not in run.stdout:
-        raise SystemExit(f"{folder}: {run.stdout}{run.stderr}")
-    last = run.stdout.strip().split("\n")[-1]
-    if run.returncode == 0:
-        return count, 0, None
-    return count, int(last.split(" ")[0]), last[:400]
+class Check:
+    """`llmrun tokenize --check -`, fed with lines."""
+
+    def __init__(self, llmrun, folder):
+        self.process = subprocess.Popen([llmrun, "tokenize", "-m", folder, "--check", "-"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lines = 0
+
+    def write(self, lines):
+        self.lines += len(lines)
+        self.process.stdin.write(
+            "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+
+    def finish(self):
+        """(number of differences, the first one)"""
+        output, _ = self.process.communicate()
+        last = output.strip().split("\n")[-1]
+        if self.process.returncode == 0 and last == f"{self.lines} lines equal":
+            return 0, None
+        if self.process.returncode != 1 or " differ; " not in last:
+            raise SystemExit(f"exit code {self.process.returncode}: {output}")
+        return int(last.split(" ")[0]), last[:400]
 
 
-def compare(name, args, work):
+def compare(name, args, texts_path, work):
     folder = work / name
     if args.models:
         shutil.copytree(args.models / name, folder)
     else:
         folder.mkdir()
         goldens.MAKERS[name](folder)
-        (folder / "config.json").write_text("{}")
     reference = goldens.load_reference(folder)
     start = time.time()
-    result = {"family": name, "vocabulary": reference.vocab_size, "strings": 0, "differences": 0,
-              "long_runs": 0}
-    for number in range((args.count + CHUNK - 1) // CHUNK):
-        size = min(CHUNK, args.count - number * CHUNK)
-        lines = goldens.golden_lines(reference, size, args.seed + number)
-        count, differences, first = check(args.llmrun, folder, lines, work)
-        result["strings"] += count
-        result["differences"] += differences
-        if first:
-            result.setdefault("first_difference", first)
-    if not args.no_long_runs and isinstance(reference, goldens.BpeReference):
-        count, differences, first = check(args.llmrun, folder, long_run_lines(reference), work)
-        result["long_runs"] = count
-        result["differences"] += differences
-        if first:
-            result.setdefault("first_difference", first)
+    result = {"family": name, "vocabulary": reference.vocab_size}
+    check = Check(args.llmrun, folder)
+    for number, texts in enumerate(read_texts(texts_path)):
+        numbers = random.Random(args.seed + number)
+        check.write(goldens.golden_lines(reference, texts, numbers))
+    result["lines"] = check.lines
+    differences, first = check.finish()
+    check = Check(args.llmrun, folder)
+    if not args.no_long_runs:
+        for lines in long_run_lines(reference):
+            check.write(lines)
+    result["long_runs"] = check.lines
+    more, first_of_runs = check.finish()
+    result["differences"] = differences + more
+    if first or first_of_runs:
+        result["first_difference"] = first or first_of_runs
     result["seconds"] = round(time.time() - start, 1)
     return result
 
@@ -91,19 +116,25 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, help="folder of model folders")
     parser.add_argument("--only", nargs="*", help="families")
     parser.add_argument("--no-long-runs", action="store_true")
+    parser.add_argument("--add", action="store_true", help="to the families of the report")
     parser.add_argument("--report", type=pathlib.Path,
                         default=pathlib.Path("results/tokenizer/equality.json"))
     args = parser.parse_args()
     names = sorted(p.name for p in args.models.iterdir()) if args.models else list(goldens.MAKERS)
-    report = {"count": args.count, "seed": args.seed, "tokenizers": tokenizers.__version__,
+    report = {"strings": args.count, "seed": args.seed, "tokenizers": tokenizers.__version__,
               "transformers": transformers.__version__, "families": []}
-    for name in args.only or names:
-        with tempfile.TemporaryDirectory() as work:
-            result = compare(name, args, pathlib.Path(work))
-        print(json.dumps(result, ensure_ascii=False), flush=True)
-        report["families"].append(result)
-        args.report.parent.mkdir(parents=True, exist_ok=True)
-        args.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    if args.add and args.report.exists():
+        report["families"] = json.loads(args.report.read_text())["families"]
+    args.report.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        texts_path = pathlib.Path(work) / "texts"
+        write_texts(texts_path, args.count, args.seed)
+        for name in args.only or names:
+            result = compare(name, args, texts_path, pathlib.Path(work))
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+            report["families"] = [family for family in report["families"]
+                                  if family["family"] != name] + [result]
+            args.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if any(family["differences"] for family in report["families"]):
         raise SystemExit("there are differences")
 

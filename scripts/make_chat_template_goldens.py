@@ -9,8 +9,13 @@ they print. Needs: pip install transformers jinja2==3.1.6. The C++ tests compare
   python_text.json    what Python's str and float make of texts and numbers
   conversations.json  rows of {name, messages, tools, variables}
   goldens.json        {template file: [output or null for an error, one a conversation]}
+  ids.json            {template file: {"tokenizer": folder below tests/data/tokenizer, "ids": [...]}}: of each
+                      conversation the number of ids of apply_chat_template(tokenize=True) and the
+                      first 16 digits of the SHA-256 of "1,2,3", or null for an error. Templates that
+                      ask for the date are left out. Needs transformers 4 and sentencepiece.
 """
 import copy
+import hashlib
 import json
 import pathlib
 import random
@@ -20,6 +25,17 @@ from transformers.utils import chat_template_utils
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "chat_template"
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+# The tokenizer that a template's models have; the other templates take turns.
+TOKENIZERS = {"chatml": "qwen2", "deepseek_coder": "deepseek", "deepseek_llm": "deepseek",
+              "deepseek_r1": "deepseek_v3", "deepseek_v2_5": "deepseek", "gemma": "gemma",
+              "gemma3": "gemma", "hermes_tool_use": "qwen2", "llama2_chat": "sentencepiece_legacy",
+              "llama3": "llama3", "llama3_1": "llama3", "mistral_v01": "llama2",
+              "mistral_v03": "mistral", "phi3": "phi3", "qwen2": "qwen2", "qwen2_5": "qwen2",
+              "qwen3": "qwen3", "qwen3_coder": "qwen3", "tinyllama": "llama2",
+              "vicuna": "sentencepiece_legacy", "yi": "sentencepiece", "zephyr": "mistral"}
+OTHER_TOKENIZERS = ["gpt2", "opt", "qwen3", "llama3", "unigram", "phi3", "deepseek_v3", "mistral"]
 
 
 class FixedDatetime(chat_template_utils.datetime):
@@ -122,12 +138,49 @@ def make_goldens():
     return len(goldens), len(conversations), num_errors
 
 
+def load_tokenizer(name):
+    from transformers import GPT2TokenizerFast, LlamaTokenizer, PreTrainedTokenizerFast
+    folder = DATA.parent / "tokenizer" / name
+    if (folder / "tokenizer.model").exists():
+        return LlamaTokenizer.from_pretrained(folder)
+    has_json = (folder / "tokenizer.json").exists()
+    return (PreTrainedTokenizerFast if has_json else GPT2TokenizerFast).from_pretrained(folder)
+
+
+def template_ids(tokenizer, source, conversation):
+    try:
+        ids = tokenizer.apply_chat_template(
+            conversation["messages"], tools=conversation.get("tools"), chat_template=source,
+            tokenize=True, **{"add_generation_prompt": True, **conversation.get("variables", {})})
+    except Exception:
+        return None
+    return [len(ids), hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()[:16]]
+
+
+def make_ids():
+    conversations = json.loads((DATA / "conversations.json").read_text(encoding="utf-8"))
+    loaded, lines, num_errors = {}, [], 0
+    for number, path in enumerate(sorted((DATA / "templates").glob("*.jinja"))):
+        source = path.read_text(encoding="utf-8")
+        if "strftime_now" in source:
+            continue
+        name = TOKENIZERS.get(path.stem, OTHER_TOKENIZERS[number % len(OTHER_TOKENIZERS)])
+        if name not in loaded:
+            loaded[name] = load_tokenizer(name)
+        ids = [template_ids(loaded[name], source, conversation) for conversation in conversations]
+        num_errors += ids.count(None)
+        lines.append(f"{json.dumps(path.name)}: " + json.dumps({"tokenizer": name, "ids": ids}))
+    (DATA / "ids.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return len(lines), num_errors
+
+
 def main():
     chat_template_utils.datetime = FixedDatetime
     for name in ("semantics.json", "expressions.json"):
         print(f"{make_rows(name)} rows of {name}")
     print("{} numbers and {} texts".format(*make_python_text()))
     print("{} templates x {} conversations, {} of them errors".format(*make_goldens()))
+    print("ids of {} templates, {} errors".format(*make_ids()))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ SPECIALS = {
     "sentencepiece": ["<s>", "</s>", "<unk>", "[INST]", "[/INST]"],
 }
 ALL_SPECIALS = sorted({token for tokens in SPECIALS.values() for token in tokens}
-                      | {"<mask>", "<tool>", "naïve", "word", "<0x0A>"})
+                      | {"<mask>", "<tool>", "naïve", "word", "<0x0A>", "<think>", "</think>", "<tool_call>",
+                         "<|user|>", "<|assistant|>", "<|end|>"})
 
 
 # ---- tokenizers -------------------------------------------------------------------------------
@@ -140,6 +141,19 @@ def make_qwen2(folder):
     save_bpe(folder, tokenizer, SPECIALS["qwen2"], extra,
              {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None,
               "tokenizer_class": "Qwen2Tokenizer"}, False, True)
+
+
+def make_qwen3(folder):
+    """Qwen2's chain; tokens for thoughts and tools that are added but not special."""
+    tokenizer = train_bpe(900, byte_level_split(QWEN2_PATTERN), normalizers.NFC())
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False,
+                                                    use_regex=False)
+    extra = [AddedToken(t, special=False, normalized=False)
+             for t in ["<tool_call>", "</tool_call>", "<think>", "</think>"]]
+    save_bpe(folder, tokenizer, SPECIALS["qwen2"], extra,
+             {"add_bos_token": False, "add_prefix_space": False, "bos_token": None,
+              "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None,
+              "tokenizer_class": "Qwen2Tokenizer"}, False, False)
 
 
 def make_deepseek(folder):
@@ -229,6 +243,30 @@ def make_llama2(folder, legacy):
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
+def make_phi3(folder):
+    """Llama-2's tokenizer.json without BOS; added tokens that take the white space after them."""
+    make_llama2(folder, True)
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["added_tokens"] = data["added_tokens"][:3]
+    data["added_tokens"][2].update(rstrip=True, special=False)
+    first = len(data["model"]["vocab"])
+    for i, content in enumerate(["<|endoftext|>", "<|assistant|>", "<|end|>", "<|user|>"]):
+        data["added_tokens"].append({"id": first + i, "content": content, "single_word": False,
+                                     "lstrip": False, "rstrip": i > 0, "normalized": False,
+                                     "special": True})
+    data["post_processor"] = {"type": "TemplateProcessing", "special_tokens": {},
+                              "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+                              "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                                       {"Sequence": {"id": "B", "type_id": 1}}]}
+    path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    config = {"add_bos_token": False, "add_eos_token": False, "bos_token": "<s>",
+              "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>",
+              "legacy": False, "tokenizer_class": "LlamaTokenizer",
+              "added_tokens_decoder": {str(t.pop("id")): t for t in data["added_tokens"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 def make_gemma(folder):
     """Spaces become "▁" by a Replace, and text is cut after each, before BPE on characters."""
     make_llama2(folder, True)
@@ -272,9 +310,21 @@ def make_unigram(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "gpt2": make_gpt2,
+def make_albert(folder):
+    """A unigram model behind ALBERT's chain of normalizers, as transformers converts it."""
+    make_unigram(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
+        normalizers.StripAccents(), normalizers.Lowercase(),
+        normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.add_tokens([AddedToken("NAÏVE", normalized=True), AddedToken("<tool>", normalized=True)])
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+
+
+MAKERS = {"llama3": make_llama3, "qwen2": make_qwen2, "qwen3": make_qwen3, "gpt2": make_gpt2,
           "deepseek": make_deepseek, "deepseek_v3": make_deepseek_v3, "opt": make_opt,
-          "gemma": make_gemma, "unigram": make_unigram,
+          "gemma": make_gemma, "phi3": make_phi3, "unigram": make_unigram, "albert": make_albert,
           "llama2": lambda folder: make_llama2(folder, True),
           "mistral": lambda folder: make_llama2(folder, False),
           "sentencepiece_legacy": lambda folder: make_sentencepiece(folder, True),
@@ -302,11 +352,12 @@ class BpeReference:
         self.tokenizer.no_padding()
         self.vocab_size = self.tokenizer.get_vocab_size()
 
-    def encode(self, text, add_special_tokens):
-        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+    def encode_all(self, texts, add_special_tokens):
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in encodings]
 
-    def decode(self, ids, skip_special_tokens):
-        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+    def decode_all(self, lists, skip_special_tokens):
+        return self.tokenizer.decode_batch(lists, skip_special_tokens=skip_special_tokens)
 
 
 class SentencePieceReference:
@@ -320,12 +371,14 @@ class SentencePieceReference:
         self.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
                                           decoders.Fuse(), decoders.Strip(" ", 1, 0)])
 
-    def encode(self, text, add_special_tokens):
-        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    def encode_all(self, texts, add_special_tokens):
+        return [self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+                for text in texts]
 
-    def decode(self, ids, skip_special_tokens):
-        kept = [i for i in ids if not (skip_special_tokens and i in self.special_ids)]
-        return self.decoder.decode(self.tokenizer.convert_ids_to_tokens(kept))
+    def decode_all(self, lists, skip_special_tokens):
+        special = self.special_ids if skip_special_tokens else ()
+        return [self.decoder.decode(self.tokenizer.convert_ids_to_tokens(
+            [i for i in ids if i not in special])) for ids in lists]
 
 
 def load_reference(folder):
@@ -356,6 +409,7 @@ FIXED = [
     "a <mask> b", "a  <mask>  b", "<mask><mask>", "<mask> <mask>", "\u3000<mask>\n", "<tool>x", "<tool><tool>",
     "word", "a word.", "awordb", "word word", "wordé", "éword", "word_", "_word", "word\u0301", "Ⓐword", "-word-",
     "naïve", "nai\u0308ve", "xnaïvex", "nai\u0308", "[INST]▁x", "<s> x", "<s>  x", "[INST]  ", "  [INST]", "\n\n[INST]\n\n",
+    "<|user|>\nHi<|end|>\n<|assistant|>\n", "<|end|>  x <|user|>\u3000y", "</s> \n x", "<think>\n\n</think>\n\nHi",
 ]
 
 
@@ -442,27 +496,52 @@ class StringMaker:
 
 # ---- output -----------------------------------------------------------------------------------
 
-def golden_lines(reference, count, seed):
-    maker = StringMaker(seed)
-    texts = FIXED + [maker.make() for _ in range(max(0, count - len(FIXED)))]
-    for i, text in enumerate(texts):
-        add_special_tokens = i % 3 == 0
-        ids = reference.encode(text, add_special_tokens)
-        yield {"text": text, "add_special_tokens": add_special_tokens, "ids": ids,
-               **decoded(reference, ids)}
-    for _ in range(count // 5):
-        ids = [maker.random.randrange(reference.vocab_size) if maker.random.random() < 0.5
-               else maker.random.randrange(min(300, reference.vocab_size))
-               for _ in range(maker.random.randint(1, 16))]
-        yield {"ids": ids, **decoded(reference, ids)}
+def make_texts(maker, count):
+    return FIXED + [maker.make() for _ in range(max(0, count - len(FIXED)))]
 
 
-def decoded(reference, ids):
-    text = reference.decode(ids, False)
-    without_special = reference.decode(ids, True)
-    if without_special == text:
-        return {"decoded": text}
-    return {"decoded": text, "decoded_without_special": without_special}
+def golden_lines(reference, texts, random_numbers):
+    """Every third text is encoded with special tokens; then random ids, a fifth as many."""
+    with_special = reference.encode_all(texts[::3], True)
+    without = reference.encode_all([t for i, t in enumerate(texts) if i % 3], False)
+    lines = [{"text": text, "add_special_tokens": i % 3 == 0,
+              "ids": with_special[i // 3] if i % 3 == 0 else without[i - i // 3 - 1]}
+             for i, text in enumerate(texts)]
+    size = reference.vocab_size
+    for _ in range(len(texts) // 5):
+        lines.append({"ids": [random_numbers.randrange(size) if random_numbers.random() < 0.5
+                              else random_numbers.randrange(min(300, size))
+                              for _ in range(random_numbers.randint(1, 16))]})
+    add_decoded(reference, lines)
+    return lines
+
+
+def add_decoded(reference, lines):
+    lists = [line["ids"] for line in lines]
+    for line, text, plain in zip(lines, reference.decode_all(lists, False),
+                                 reference.decode_all(lists, True)):
+        line["decoded"] = text
+        if plain != text:
+            line["decoded_without_special"] = plain
+
+
+def normalizer_lines(count):
+    """What the normalizers of Unicode make of characters of all blocks, marks and cased letters."""
+    maker = StringMaker(1)
+    texts = ["İI\u0307ıſẞΑΣ ΑΣ\u0301 ǅ Ⅷ Ⓐ Ა", "㋿\ua7f2\U00010781\U0001fbf0½\u00a0ﷺ", "\U00011938\U00011935\U00011930",
+             "\u1e9b\u0323 \u0958 각 \u1100\u1161\u11a8 e\u08d3\u0301"]
+    makers = [maker.unicode, maker.block, maker.marks, maker.cased]
+    texts += [makers[i % 4]() for i in range(count)]
+    for name in ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"]:
+        normalizer = getattr(normalizers, name)()
+        for text in texts:
+            yield {"type": name, "text": text, "normalized": normalizer.normalize_str(text)}
+
+
+def write_lines(path, lines):
+    with open(path, "w", encoding="ascii") as out:
+        for line in lines:
+            out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
 def main():
@@ -470,10 +549,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=root / "tests/data/tokenizer")
     parser.add_argument("--models", type=pathlib.Path, help="folder of model folders")
-    parser.add_argument("--count", type=int, default=145, help="strings a tokenizer")
+    parser.add_argument("--count", type=int, default=150, help="strings a tokenizer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one tokenizer")
     args = parser.parse_args()
+    if not args.models and not args.only:
+        write_lines(args.output / "normalizers.jsonl", normalizer_lines(50))
     names = sorted(p.name for p in args.models.iterdir() if p.is_dir()) if args.models else MAKERS
     for name in names:
         if args.only and name != args.only:
@@ -485,9 +566,10 @@ def main():
                 shutil.copy(file, folder)
         else:
             MAKERS[name](folder)
-        with open(folder / "golden.jsonl", "w", encoding="ascii") as out:
-            for line in golden_lines(load_reference(folder), args.count, args.seed):
-                out.write(json.dumps(line, separators=(",", ":")) + "\n")
+        maker = StringMaker(args.seed)
+        texts = make_texts(maker, args.count)
+        write_lines(folder / "golden.jsonl",
+                    golden_lines(load_reference(folder), texts, maker.random))
         print(name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
 
 

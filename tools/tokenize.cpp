@@ -61,9 +61,13 @@ void print_ids(const Tokenizer& tokenizer, const std::string& text,
 }
 
 int check(const Tokenizer& tokenizer, const std::string& path, double load_seconds) {
-  std::ifstream file(path);
+  const bool is_standard_input = path == "-";
+  std::ifstream file;
+  if (!is_standard_input) file.open(path);
   if (!file) throw Error(ErrorKind::kInput, path + ": cannot be opened");
-  const TokenizerCheck result = check_tokenizer(tokenizer, file, path);
+  const TokenizerCheck result = is_standard_input
+                                    ? check_tokenizer(tokenizer, std::cin, "standard input")
+                                    : check_tokenizer(tokenizer, file, path);
   if (result.text_bytes > 0) {
     const auto bytes = static_cast<double>(result.text_bytes);
     fmt::print(
@@ -90,8 +94,10 @@ void add_tokenize_command(CLI::App& command, TokenizeOptions& options) {
   command.add_flag("--no-special-tokens", options.no_special_tokens,
                    "Encode without BOS; decode without special tokens");
   command.add_flag("--pieces", options.pieces, "Print a line per token: its id and its text");
-  command.add_option("--check", options.check_file,
-                     "Compare with a reference: JSON lines of {\"text\": ..., \"ids\": [...]}");
+  command.add_option(
+      "--check", options.check_file,
+      "Compare with a reference: JSON lines of {\"text\": ..., \"ids\": [...]}, in a "
+      "file or - for standard input");
 }
 
 int run_tokenize(const TokenizeOptions& options) {

@@ -1,5 +1,5 @@
-// The "normalizer" of a tokenizer.json: none, NFC, Prepend, Replace, Strip, Precompiled, or a
-// Sequence of these.
+// The "normalizer" of a tokenizer.json: none, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents,
+// Prepend, Replace, Strip, Precompiled, or a Sequence of these.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 
 #include "engine/tokenizer/character_map.h"
 #include "engine/tokenizer/regex.h"
+#include "engine/tokenizer/unicode_normalization.h"
 
 namespace llmrun {
 
@@ -28,8 +29,18 @@ class Normalizer {
 
  private:
   struct Step {
-    enum class Kind { kNfc, kPrepend, kReplace, kReplaceRegex, kStrip, kCharacterMap };
+    enum class Kind {
+      kNormalForm,
+      kLowercase,
+      kStripAccents,
+      kPrepend,
+      kReplace,
+      kReplaceRegex,
+      kStrip,
+      kCharacterMap
+    };
     Kind kind;
+    NormalForm form = NormalForm::kNfc;
     std::string pattern{};  // kReplace: what is replaced
     std::string content{};  // kReplace: by what; kPrepend: what is put before text, unless empty
     bool strip_left = false;
@@ -43,8 +54,5 @@ class Normalizer {
 
   std::vector<Step> steps_;
 };
-
-// True when canonical composition certainly leaves `text` as it is; false when that is not known.
-bool is_surely_nfc(std::string_view text);
 
 }  // namespace llmrun

@@ -16,11 +16,13 @@
 #include "engine/core/json.h"
 #include "engine/core/sha256.h"
 #include "engine/weights/model_location.h"
+#include "engine/weights/pytorch_file.h"
+#include "engine/weights/safetensors.h"
 
 namespace llmrun {
 
 struct WeightFormat {
-  bool is_safetensors;
+  WeightFile (*open)(std::filesystem::path path);
   const char* single_file;
   const char* index_file;
   const char* suffix;  // of the files that an index names
@@ -32,11 +34,11 @@ namespace fs = std::filesystem;
 
 // In order of preference.
 constexpr std::array kFormats = {
-    WeightFormat{.is_safetensors = true,
+    WeightFormat{.open = open_safetensors,
                  .single_file = "model.safetensors",
                  .index_file = "model.safetensors.index.json",
                  .suffix = ".safetensors"},
-    WeightFormat{.is_safetensors = false,
+    WeightFormat{.open = open_pytorch_file,
                  .single_file = "pytorch_model.bin",
                  .index_file = "pytorch_model.bin.index.json",
                  .suffix = ".bin"},
@@ -76,7 +78,7 @@ bool is_finite(std::span<const std::byte> bytes, DType dtype) {
   }
 }
 
-bool is_floating_point(const SafetensorsDType& type) {
+bool is_floating_point(const StoredType& type) {
   return type.dtype == DType::kF32 || type.dtype == DType::kF16 || type.dtype == DType::kBf16;
 }
 
@@ -89,25 +91,6 @@ HostTensor::HostTensor(DType dtype, std::initializer_list<std::int64_t> shape)
   // Fresh memory costs a fault a page: with pages of 4 KiB more than reading the file.
   if (num_bytes >= kHugePageBytes) madvise(bytes_.get(), num_bytes, MADV_HUGEPAGE);
   tensor_ = Tensor(bytes_.get(), dtype, shape);
-}
-
-Checkpoint::WeightFile::WeightFile(fs::path path, bool is_safetensors)
-    : file_(is_safetensors ? decltype(file_)(SafetensorsFile(std::move(path)))
-                           : decltype(file_)(PytorchFile(std::move(path)))) {}
-
-const fs::path& Checkpoint::WeightFile::path() const {
-  return std::visit([](const auto& file) -> const fs::path& { return file.path(); }, file_);
-}
-
-const std::vector<SafetensorsTensor>& Checkpoint::WeightFile::tensors() const {
-  return std::visit(
-      [](const auto& file) -> const std::vector<SafetensorsTensor>& { return file.tensors(); },
-      file_);
-}
-
-void Checkpoint::WeightFile::read(const SafetensorsTensor& tensor, std::uint64_t begin,
-                                  std::span<std::byte> out) const {
-  std::visit([&](const auto& file) { file.read(tensor, begin, out); }, file_);
 }
 
 Checkpoint::Checkpoint(const fs::path& folder, Options options)
@@ -139,7 +122,7 @@ void Checkpoint::fail_no_weights() const {
 }
 
 void Checkpoint::open_single_file(const WeightFormat& format, const fs::path& path) {
-  files_.emplace_back(path, format.is_safetensors);
+  files_.push_back(format.open(path));
   const auto& tensors = files_.back().tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     entries_[tensors[i].name] = {.file = 0, .index = i, .was_used = false};
@@ -183,7 +166,7 @@ void Checkpoint::open_index(const WeightFormat& format, const fs::path& index_pa
   std::map<std::string, Entry> found;
   std::set<std::string> extra;
   for (const auto& [shard, file] : file_of_shard) {
-    files_.emplace_back(paths[file], format.is_safetensors);
+    files_.push_back(format.open(paths[file]));
     const auto& tensors = files_.back().tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const auto mapped = weight_map.json().find(tensors[i].name);
@@ -227,7 +210,7 @@ void Checkpoint::check_total_size(const JsonObject& index, const std::string& pl
 }
 
 DType Checkpoint::main_dtype() const {
-  std::map<const SafetensorsDType*, std::uint64_t> bytes_of_type;
+  std::map<const StoredType*, std::uint64_t> bytes_of_type;
   for (const auto& [name, entry] : entries_) {
     bytes_of_type[tensor_of(entry).type] += tensor_of(entry).num_bytes;
   }
@@ -253,7 +236,7 @@ HostTensor Checkpoint::require(const std::string& name, std::initializer_list<st
   }
   it->second.was_used = true;
   const WeightFile& file = files_[it->second.file];
-  const SafetensorsTensor& tensor = tensor_of(it->second);
+  const StoredTensor& tensor = tensor_of(it->second);
   const auto fail = [&](const std::string& what) {
     throw Error(ErrorKind::kModel, fmt::format("{}: tensor {} at offset {}: {}",
                                                file.path().string(), name, tensor.offset, what));
@@ -318,7 +301,7 @@ std::string Checkpoint::fingerprint() const {
   const fs::path config = model_file(folder_, "config.json", options_.allow_symlinks);
   if (!config.empty()) add(read_file(config, kMaxConfigBytes, ErrorKind::kModel));
   for (const auto& [name, entry] : entries_) {
-    const SafetensorsTensor& tensor = tensor_of(entry);
+    const StoredTensor& tensor = tensor_of(entry);
     add(name);
     add(fmt::format("{} [{}]", tensor.type->name, fmt::join(tensor.shape, ",")));
     std::string sample(std::min<std::uint64_t>(kSampleBytes, tensor.num_bytes), '\0');

@@ -14,18 +14,16 @@
 #include <new>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "engine/core/json.h"
 #include "engine/core/tensor.h"
 #include "engine/core/thread_pool.h"
-#include "engine/weights/pytorch_file.h"
-#include "engine/weights/safetensors.h"
+#include "engine/weights/weight_file.h"
 
 namespace llmrun {
 
-struct WeightFormat;  // how the files of a kind are called
+struct WeightFormat;  // how the files of a kind are called and opened
 
 // A tensor in host memory that it owns.
 class HostTensor {
@@ -85,24 +83,11 @@ class Checkpoint {
     bool was_used = false;
   };
 
-  // Either kind of file.
-  class WeightFile {
-   public:
-    WeightFile(std::filesystem::path path, bool is_safetensors);
-
-    const std::filesystem::path& path() const;
-    const std::vector<SafetensorsTensor>& tensors() const;
-    void read(const SafetensorsTensor& tensor, std::uint64_t begin, std::span<std::byte> out) const;
-
-   private:
-    std::variant<SafetensorsFile, PytorchFile> file_;
-  };
-
   void open(const WeightFormat& format);
   void open_index(const WeightFormat& format, const std::filesystem::path& index_path);
   void check_total_size(const JsonObject& index, const std::string& place);
   void open_single_file(const WeightFormat& format, const std::filesystem::path& path);
-  const SafetensorsTensor& tensor_of(const Entry& entry) const {
+  const StoredTensor& tensor_of(const Entry& entry) const {
     return files_[entry.file].tensors()[entry.index];
   }
   [[noreturn]] void fail_no_weights() const;

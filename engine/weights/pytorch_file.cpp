@@ -7,6 +7,7 @@
 #include <tuple>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,6 +15,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/weights/pickle_reader.h"
+#include "engine/weights/random_access_file.h"
 #include "engine/weights/zip_archive.h"
 
 namespace llmrun {
@@ -26,16 +28,16 @@ constexpr const char* kConvert =
     "writes it)";
 
 constexpr std::array kTypes = {
-    SafetensorsDType{"F32", 32, DType::kF32},
-    SafetensorsDType{"F16", 16, DType::kF16},
-    SafetensorsDType{"BF16", 16, DType::kBf16},
-    SafetensorsDType{"F64", 64},
-    SafetensorsDType{"I64", 64, DType::kI64},
-    SafetensorsDType{"I32", 32, DType::kI32},
-    SafetensorsDType{"I16", 16},
-    SafetensorsDType{"I8", 8},
-    SafetensorsDType{"U8", 8, DType::kU8},
-    SafetensorsDType{"BOOL", 8},
+    StoredType{"F32", 32, DType::kF32},
+    StoredType{"F16", 16, DType::kF16},
+    StoredType{"BF16", 16, DType::kBf16},
+    StoredType{"F64", 64},
+    StoredType{"I64", 64, DType::kI64},
+    StoredType{"I32", 32, DType::kI32},
+    StoredType{"I16", 16},
+    StoredType{"I8", 8},
+    StoredType{"U8", 8, DType::kU8},
+    StoredType{"BOOL", 8},
 };
 
 // All that a state dict may name. Storages are in the order of kTypes; the last two are untyped.
@@ -140,12 +142,12 @@ class StateDict {
   StateDict(const RandomAccessFile& file, const Archive& archive, const Pickle& pickle)
       : file_(file), archive_(archive), pickle_(pickle) {}
 
-  std::vector<SafetensorsTensor> read() {
+  std::vector<StoredTensor> read() {
     const PickleValue& root = value(pickle_.root);
     if (root.kind != PickleKind::kDict) {
       fail(root, fmt::format("expected a dictionary of tensors, found {}", to_string(root.kind)));
     }
-    std::vector<SafetensorsTensor> tensors;
+    std::vector<StoredTensor> tensors;
     std::unordered_set<std::string_view> names;
     for (std::size_t i = 0; i < root.items.size(); i += 2) {
       const PickleValue& key = value(root.items[i]);
@@ -161,7 +163,7 @@ class StateDict {
 
  private:
   struct Storage {
-    const SafetensorsDType* type = nullptr;
+    const StoredType* type = nullptr;
     const ZipMember* member = nullptr;
     std::uint64_t num_elements = 0;
   };
@@ -181,7 +183,7 @@ class StateDict {
     return &value(call.items[1]).items;
   }
 
-  SafetensorsTensor read_entry(const PickleValue& entry) const {
+  StoredTensor read_entry(const PickleValue& entry) const {
     if (const auto* arguments = find_call(entry, kRebuildParameter)) {
       if (arguments->size() != 3) fail(entry, "expected a parameter of 3 arguments");
       return read_tensor(value((*arguments)[0]));
@@ -190,7 +192,7 @@ class StateDict {
   }
 
   // _rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)
-  SafetensorsTensor read_tensor(const PickleValue& call) const {
+  StoredTensor read_tensor(const PickleValue& call) const {
     const auto* arguments = find_call(call, kRebuildTensor);
     if (arguments == nullptr) {
       fail(call, fmt::format("expected a tensor, found {}", to_string(call.kind)));
@@ -201,9 +203,9 @@ class StateDict {
     const Storage storage = read_storage(value((*arguments)[0]));
     const std::uint64_t begin = read_integer(value((*arguments)[1]), "offset in the storage");
     const std::vector<std::uint64_t> strides = read_integers(value((*arguments)[3]), "strides");
-    SafetensorsTensor tensor{.name = std::string(name_),
-                             .type = storage.type,
-                             .shape = read_integers(value((*arguments)[2]), "shape")};
+    StoredTensor tensor{.name = std::string(name_),
+                        .type = storage.type,
+                        .shape = read_integers(value((*arguments)[2]), "shape")};
     const std::uint64_t num_elements = check_contiguous(call, tensor.shape, strides);
     if (begin > storage.num_elements || num_elements > storage.num_elements - begin) {
       fail(call, fmt::format("shape [{}] from element {} on does not lie in the {} elements of its "
@@ -300,24 +302,19 @@ class StateDict {
 
 }  // namespace
 
-PytorchFile::PytorchFile(std::filesystem::path path) : file_(std::move(path)) {
-  check_is_zip(file_);
-  const Archive archive(file_);
+WeightFile open_pytorch_file(std::filesystem::path path) {
+  RandomAccessFile file(std::move(path));
+  check_is_zip(file);
+  const Archive archive(file);
   const ZipMember& member = archive.pickle();
-  const std::string bytes = file_.read_text(member.offset, member.num_bytes);
-  const Pickle pickle = read_pickle(bytes, file_.path().string(), member.offset, kGlobals);
-  tensors_ = StateDict(file_, archive, pickle).read();
-  std::sort(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) {
+  const std::string bytes = file.read_text(member.offset, member.num_bytes);
+  const Pickle pickle = read_pickle(bytes, file.path().string(), member.offset, kGlobals);
+  std::vector<StoredTensor> tensors = StateDict(file, archive, pickle).read();
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
     return std::tie(a.offset, a.num_bytes, a.name) < std::tie(b.offset, b.num_bytes, b.name);
   });
-  file_.check_unchanged();
-}
-
-void PytorchFile::read(const SafetensorsTensor& tensor, std::uint64_t begin,
-                       std::span<std::byte> out) const {
-  LLMRUN_CHECK(begin <= tensor.num_bytes && out.size() <= tensor.num_bytes - begin);
-  file_.read(tensor.offset + begin, out);
-  file_.check_unchanged();
+  file.check_unchanged();
+  return {std::move(file), std::move(tensors)};
 }
 
 }  // namespace llmrun

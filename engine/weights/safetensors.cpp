@@ -1,11 +1,16 @@
 #include "engine/weights/safetensors.h"
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
-#include "engine/core/error.h"
+#include "engine/weights/random_access_file.h"
 #include "engine/weights/safetensors_header.h"
 
 namespace llmrun {
@@ -24,40 +29,35 @@ std::uint64_t read_little_endian(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(std::filesystem::path path) : file_(std::move(path)) {
-  if (num_bytes() < kPrefixBytes) {
-    file_.fail(
-        fmt::format("{} bytes, but a safetensors file has at least {}", num_bytes(), kPrefixBytes));
+WeightFile open_safetensors(std::filesystem::path path) {
+  RandomAccessFile file(std::move(path));
+  const std::uint64_t num_bytes = file.num_bytes();
+  if (num_bytes < kPrefixBytes) {
+    file.fail(
+        fmt::format("{} bytes, but a safetensors file has at least {}", num_bytes, kPrefixBytes));
   }
   std::array<std::byte, kPrefixBytes> prefix{};
-  file_.read(0, prefix);
+  file.read(0, prefix);
   const std::uint64_t header_size = read_little_endian(prefix);
   if (header_size > kMaxHeaderBytes) {
-    file_.fail(
+    file.fail(
         fmt::format("offset 0: header of {} bytes, but the format allows at most {}; is this a "
                     "safetensors file?",
                     header_size, kMaxHeaderBytes));
   }
-  if (header_size > num_bytes() - kPrefixBytes) {
-    file_.fail(
-        fmt::format("offset 0: header of {} bytes, but only {} bytes follow; the file is cut",
-                    header_size, num_bytes() - kPrefixBytes));
+  if (header_size > num_bytes - kPrefixBytes) {
+    file.fail(fmt::format("offset 0: header of {} bytes, but only {} bytes follow; the file is cut",
+                          header_size, num_bytes - kPrefixBytes));
   }
-  const std::string header = file_.read_text(kPrefixBytes, header_size);
+  const std::string header = file.read_text(kPrefixBytes, header_size);
   if (header.empty() || header.front() != '{') {
-    file_.fail("offset 8: the header does not begin with {");
+    file.fail("offset 8: the header does not begin with {");
   }
   const std::uint64_t data_begin = kPrefixBytes + header_size;
-  tensors_ =
-      parse_safetensors_header(header, file_.path().string(), data_begin, num_bytes() - data_begin);
-  file_.check_unchanged();
-}
-
-void SafetensorsFile::read(const SafetensorsTensor& tensor, std::uint64_t begin,
-                           std::span<std::byte> out) const {
-  LLMRUN_CHECK(begin <= tensor.num_bytes && out.size() <= tensor.num_bytes - begin);
-  file_.read(tensor.offset + begin, out);
-  file_.check_unchanged();
+  std::vector<StoredTensor> tensors =
+      parse_safetensors_header(header, file.path().string(), data_begin, num_bytes - data_begin);
+  file.check_unchanged();
+  return {std::move(file), std::move(tensors)};
 }
 
 }  // namespace llmrun

@@ -16,33 +16,33 @@ namespace llmrun {
 namespace {
 
 constexpr std::array kTypes = {
-    SafetensorsDType{"BOOL", 8},
-    SafetensorsDType{"F4", 4},
-    SafetensorsDType{"F6_E2M3", 6},
-    SafetensorsDType{"F6_E3M2", 6},
-    SafetensorsDType{"U8", 8, DType::kU8},
-    SafetensorsDType{"I8", 8},
-    SafetensorsDType{"F8_E5M2", 8},
-    SafetensorsDType{"F8_E4M3", 8},
-    SafetensorsDType{"F8_E8M0", 8},
-    SafetensorsDType{"F8_E4M3FNUZ", 8},
-    SafetensorsDType{"F8_E5M2FNUZ", 8},
-    SafetensorsDType{"I16", 16},
-    SafetensorsDType{"U16", 16},
-    SafetensorsDType{"F16", 16, DType::kF16},
-    SafetensorsDType{"BF16", 16, DType::kBf16},
-    SafetensorsDType{"I32", 32, DType::kI32},
-    SafetensorsDType{"U32", 32},
-    SafetensorsDType{"F32", 32, DType::kF32},
-    SafetensorsDType{"C64", 64},
-    SafetensorsDType{"F64", 64},
-    SafetensorsDType{"I64", 64, DType::kI64},
-    SafetensorsDType{"U64", 64},
+    StoredType{"BOOL", 8},
+    StoredType{"F4", 4},
+    StoredType{"F6_E2M3", 6},
+    StoredType{"F6_E3M2", 6},
+    StoredType{"U8", 8, DType::kU8},
+    StoredType{"I8", 8},
+    StoredType{"F8_E5M2", 8},
+    StoredType{"F8_E4M3", 8},
+    StoredType{"F8_E8M0", 8},
+    StoredType{"F8_E4M3FNUZ", 8},
+    StoredType{"F8_E5M2FNUZ", 8},
+    StoredType{"I16", 16},
+    StoredType{"U16", 16},
+    StoredType{"F16", 16, DType::kF16},
+    StoredType{"BF16", 16, DType::kBf16},
+    StoredType{"I32", 32, DType::kI32},
+    StoredType{"U32", 32},
+    StoredType{"F32", 32, DType::kF32},
+    StoredType{"C64", 64},
+    StoredType{"F64", 64},
+    StoredType{"I64", 64, DType::kI64},
+    StoredType{"U64", 64},
 };
 
-const SafetensorsDType* find_type(std::string_view name) {
+const StoredType* find_type(std::string_view name) {
   const auto it = std::find_if(kTypes.begin(), kTypes.end(),
-                               [&](const SafetensorsDType& type) { return type.name == name; });
+                               [&](const StoredType& type) { return type.name == name; });
   return it == kTypes.end() ? nullptr : &*it;
 }
 
@@ -58,7 +58,7 @@ class HeaderHandler final : public JsonHandler {
   explicit HeaderHandler(std::string file) : file_(std::move(file)) {}
 
   // `offset` counts from the beginning of the data section.
-  std::vector<SafetensorsTensor> take() { return std::move(tensors_); }
+  std::vector<StoredTensor> take() { return std::move(tensors_); }
 
   bool null() override { return unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
@@ -191,16 +191,16 @@ class HeaderHandler final : public JsonHandler {
   std::size_t num_offsets_ = 0;
   bool has_metadata_ = false;
   std::unordered_set<std::string> metadata_keys_;
-  std::vector<SafetensorsTensor> tensors_;
+  std::vector<StoredTensor> tensors_;
 };
 
-[[noreturn]] void fail_tensor(const std::string& file, const SafetensorsTensor& tensor,
+[[noreturn]] void fail_tensor(const std::string& file, const StoredTensor& tensor,
                               const std::string& what) {
   throw Error(ErrorKind::kModel, fmt::format("{}: tensor {}: {}", file, quote(tensor.name), what));
 }
 
 // Bytes that the shape and dtype ask for.
-std::uint64_t required_bytes(const std::string& file, const SafetensorsTensor& tensor) {
+std::uint64_t required_bytes(const std::string& file, const StoredTensor& tensor) {
   const auto shape = [&] { return fmt::format("[{}]", fmt::join(tensor.shape, ", ")); };
   std::uint64_t num_elements = 1;
   std::uint64_t num_bits = 0;
@@ -218,7 +218,7 @@ std::uint64_t required_bytes(const std::string& file, const SafetensorsTensor& t
   return num_bits / 8;
 }
 
-void check_unique_names(const std::string& file, std::vector<SafetensorsTensor>& tensors) {
+void check_unique_names(const std::string& file, std::vector<StoredTensor>& tensors) {
   std::sort(tensors.begin(), tensors.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   const auto twin =
@@ -230,10 +230,10 @@ void check_unique_names(const std::string& file, std::vector<SafetensorsTensor>&
 }
 
 // That the tensors, in the order of their offsets, fill `data_size` bytes.
-void check_layout(const std::string& file, const std::vector<SafetensorsTensor>& tensors,
+void check_layout(const std::string& file, const std::vector<StoredTensor>& tensors,
                   std::uint64_t data_size) {
   std::uint64_t expected_begin = 0;
-  for (const SafetensorsTensor& tensor : tensors) {
+  for (const StoredTensor& tensor : tensors) {
     const std::uint64_t begin = tensor.offset;
     const std::uint64_t end = begin + tensor.num_bytes;
     if (end > data_size) {
@@ -266,19 +266,18 @@ void check_layout(const std::string& file, const std::vector<SafetensorsTensor>&
 
 }  // namespace
 
-std::vector<SafetensorsTensor> parse_safetensors_header(std::string_view header,
-                                                        const std::string& file,
-                                                        std::uint64_t data_begin,
-                                                        std::uint64_t data_size) {
+std::vector<StoredTensor> parse_safetensors_header(std::string_view header, const std::string& file,
+                                                   std::uint64_t data_begin,
+                                                   std::uint64_t data_size) {
   HeaderHandler handler(file);
   parse_json_events(header, file + ": header", kFileJson, handler);
-  std::vector<SafetensorsTensor> tensors = handler.take();
+  std::vector<StoredTensor> tensors = handler.take();
   check_unique_names(file, tensors);
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
     return std::tie(a.offset, a.num_bytes, a.name) < std::tie(b.offset, b.num_bytes, b.name);
   });
   check_layout(file, tensors, data_size);
-  for (SafetensorsTensor& tensor : tensors) tensor.offset += data_begin;
+  for (StoredTensor& tensor : tensors) tensor.offset += data_begin;
   return tensors;
 }
 

@@ -1,12 +1,15 @@
 // create_engine(): from a configuration to an engine that answers, on the demo model.
 #include "engine/engine_factory.h"
 
+#include <set>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
+#include "tests/support/temporary_folder.h"
 
 namespace llmrun {
 namespace {
@@ -134,6 +137,56 @@ TEST_CASE("a tokenizer that knows more tokens than the model") {
     if (output.id == 1) CHECK(output.outputs.at(0).token_ids.size() == 9);
     if (output.id == 2) CHECK(output.error.code == "bad_token_id");
   }
+}
+
+// A byte-level tokenizer of 256 tokens, a byte each.
+std::string byte_tokenizer_json() {
+  nlohmann::json vocabulary;
+  for (int byte = 0, shifted = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+    std::string symbol;
+    append_utf8(symbol, static_cast<char32_t>(printable ? byte : 256 + shifted++));
+    vocabulary[symbol] = byte;
+  }
+  return nlohmann::json{
+      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+      {"decoder", {{"type", "ByteLevel"}}}}
+      .dump();
+}
+
+TEST_CASE("rows of the vocabulary that no token has are never sampled") {
+  const testing::TemporaryFolder folder;
+  folder.write("tokenizer.json", byte_tokenizer_json());
+  EngineConfig config = make_config();
+  config.tokenizer = folder.path();
+  config.model = LLMRUN_SOURCE_DIR "/tests/data/models/llama_gqa";  // 263 rows
+  CreatedEngine created = create_engine(config, "none");
+  CHECK(created.engine->options().vocab_size == 256);
+  EngineRequest request{.prompt_token_ids = {1, 2, 3}, .params = {}};
+  request.params.temperature = 100.0;  // nearly uniform: 3 % of the choices would be padding
+  request.params.max_tokens = 100;
+  request.params.ignore_eos = true;
+  request.params.logprobs = 20;
+  request.params.n = 8;
+  created.engine->add_request(request);
+  request.params = {};
+  request.params.max_tokens = 1;
+  request.params.logit_bias = {{260, 50.0F}};
+  created.engine->add_request(request);
+  while (created.engine->has_unfinished()) created.engine->step();
+  std::set<TokenId> seen;
+  for (const RequestOutput& output : created.engine->take_outputs()) {
+    if (output.id == 2) CHECK_FALSE(output.error.empty());
+    for (const CompletionOutput& sample : output.outputs) {
+      seen.insert(sample.token_ids.begin(), sample.token_ids.end());
+      for (const TokenLogprobs& position : sample.logprobs) {
+        for (const TokenLogprobs::Entry& entry : position.top) seen.insert(entry.token_id);
+      }
+    }
+  }
+  CHECK(seen.size() > 200);
+  CHECK(*seen.rbegin() < 256);
 }
 
 TEST_CASE("messages go through the template, which brings its own special tokens") {

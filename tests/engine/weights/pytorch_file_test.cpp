@@ -28,7 +28,7 @@ std::string bytes_of(const fs::path& path) {
   return read_file(path, 1 << 20, ErrorKind::kModel);
 }
 
-std::string to_hex_text(const PytorchFile& file, const SafetensorsTensor& tensor) {
+std::string to_hex_text(const WeightFile& file, const StoredTensor& tensor) {
   std::vector<std::byte> bytes(tensor.num_bytes);
   file.read(tensor, 0, bytes);
   std::string text;
@@ -39,8 +39,8 @@ std::string to_hex_text(const PytorchFile& file, const SafetensorsTensor& tensor
 // What opening a file and reading all of it says, without its path; "" when that works.
 std::string error_of(const fs::path& path) {
   try {
-    const PytorchFile file(path);
-    for (const SafetensorsTensor& tensor : file.tensors()) to_hex_text(file, tensor);
+    const WeightFile file = open_pytorch_file(path);
+    for (const StoredTensor& tensor : file.tensors()) to_hex_text(file, tensor);
     return "";
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kModel);
@@ -60,9 +60,9 @@ TEST_CASE("each dtype, views and shared storages, in each layout of the archive"
       parse_json(bytes_of(kData / "expected.json"), "expected.json")["model"];
   for (const char* folder : {"model", "zip", "zip64"}) {
     CAPTURE(folder);
-    const PytorchFile file(kData / folder / "pytorch_model.bin");
+    const WeightFile file = open_pytorch_file(kData / folder / "pytorch_model.bin");
     CHECK(file.tensors().size() == expected.size());
-    for (const SafetensorsTensor& tensor : file.tensors()) {
+    for (const StoredTensor& tensor : file.tensors()) {
       CAPTURE(tensor.name);
       REQUIRE(expected.contains(tensor.name));
       CHECK(expected[tensor.name] ==
@@ -72,8 +72,8 @@ TEST_CASE("each dtype, views and shared storages, in each layout of the archive"
 }
 
 TEST_CASE("part of a tensor") {
-  const PytorchFile file(kData / "model" / "pytorch_model.bin");
-  for (const SafetensorsTensor& tensor : file.tensors()) {
+  const WeightFile file = open_pytorch_file(kData / "model" / "pytorch_model.bin");
+  for (const StoredTensor& tensor : file.tensors()) {
     if (tensor.name != "view") continue;
     std::vector<std::byte> bytes(4);
     file.read(tensor, 8, bytes);
@@ -195,7 +195,7 @@ TEST_CASE("a file that changes under the reader is noticed") {
   const TemporaryFolder folder;
   const fs::path path =
       folder.write("file.bin", bytes_of(kData / "sharded" / "pytorch_model-00002-of-00002.bin"));
-  const PytorchFile file(path);
+  const WeightFile file = open_pytorch_file(path);
   std::vector<std::byte> bytes(file.tensors()[0].num_bytes);
   file.read(file.tensors()[0], 0, bytes);
   fs::resize_file(path, fs::file_size(path) + 1);

@@ -37,7 +37,7 @@ std::string make_file(const std::string& header, std::size_t num_data_bytes) {
 std::string error_of(const TemporaryFolder& folder, std::string_view bytes) {
   const auto path = folder.write("t.safetensors", bytes);
   try {
-    const SafetensorsFile file(path);
+    const WeightFile file = open_safetensors(path);
     return "";
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kModel);
@@ -61,11 +61,11 @@ TEST_CASE("tensors are found and read") {
                                  R"("scalar":{"dtype":"BOOL","shape":[],"data_offsets":[11,12]},)"
                                  R"("none":{"dtype":"F64","shape":[5,0],"data_offsets":[8,8]}}   )",
                                  12));
-  const SafetensorsFile file(path);
+  const WeightFile file = open_safetensors(path);
   CHECK(file.num_bytes() == std::filesystem::file_size(path));
   REQUIRE(file.tensors().size() == 4);
   const std::uint64_t data_begin = file.num_bytes() - 12;
-  const SafetensorsTensor& early = file.tensors()[0];
+  const StoredTensor& early = file.tensors()[0];
   CHECK(early.name == "early");
   CHECK(early.type->name == "BF16");
   CHECK(early.type->dtype == DType::kBf16);
@@ -307,13 +307,13 @@ TEST_CASE("what is no regular file is not opened for waiting") {
   const TemporaryFolder folder;
   const auto fifo = folder.path() / "fifo";
   REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
-  CHECK_THROWS_WITH_AS(SafetensorsFile{fifo}, (fifo.string() + ": not a regular file").c_str(),
+  CHECK_THROWS_WITH_AS(open_safetensors(fifo), (fifo.string() + ": not a regular file").c_str(),
                        Error);
   const auto missing = folder.path() / "missing";
-  CHECK_THROWS_WITH_AS(SafetensorsFile{missing},
+  CHECK_THROWS_WITH_AS(open_safetensors(missing),
                        (missing.string() + ": cannot open: No such file or directory").c_str(),
                        Error);
-  CHECK_THROWS_AS(SafetensorsFile{folder.path()}, Error);
+  CHECK_THROWS_AS(open_safetensors(folder.path()), Error);
 }
 
 TEST_CASE("a file that changes under the reader is noticed") {
@@ -323,7 +323,7 @@ TEST_CASE("a file that changes under the reader is noticed") {
   std::vector<std::byte> bytes(4096);
 
   const auto cut_path = folder.write("cut.safetensors", whole);
-  const SafetensorsFile cut(cut_path);
+  const WeightFile cut = open_safetensors(cut_path);
   std::filesystem::resize_file(cut_path, whole.size() - 1);
   CHECK_THROWS_WITH_AS(
       cut.read(cut.tensors()[0], 0, bytes),
@@ -333,12 +333,12 @@ TEST_CASE("a file that changes under the reader is noticed") {
       Error);
 
   const auto grown_path = folder.write("grown.safetensors", whole);
-  const SafetensorsFile grown(grown_path);
+  const WeightFile grown = open_safetensors(grown_path);
   std::filesystem::resize_file(grown_path, whole.size() + 1);
   CHECK_THROWS_AS(grown.read(grown.tensors()[0], 0, bytes), Error);
 
   const auto touched_path = folder.write("touched.safetensors", whole);
-  const SafetensorsFile touched(touched_path);
+  const WeightFile touched = open_safetensors(touched_path);
   std::filesystem::last_write_time(
       touched_path, std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
   CHECK_THROWS_AS(touched.read(touched.tensors()[0], 0, bytes), Error);
