@@ -15,6 +15,7 @@
 #include "engine/models/model_registry.h"
 #include "engine/scheduler/continuous_scheduler.h"
 #include "engine/scheduler/static_scheduler.h"
+#include "engine/tokenizer/tokenizer_description.h"
 #include "engine/weights/model_location.h"
 
 namespace llmrun {
@@ -169,6 +170,26 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const EngineConfig& config,
   return load_tokenizer(location.folder);
 }
 
+// "byte-level BPE of tokenizer.json; 151646 tokens, adds no BOS; normalizer NFC; ...".
+std::string describe_tokenizer_of(const EngineConfig& config, const Tokenizer& tokenizer,
+                                  const ModelLocation& location, std::int64_t num_rows) {
+  std::string tokens = fmt::format("{} tokens", tokenizer.vocab_size());
+  if (tokenizer.vocab_size() < num_rows) {
+    tokens += fmt::format(" (the other {} rows of the vocabulary are never sampled)",
+                          num_rows - tokenizer.vocab_size());
+  }
+  const std::optional<TokenId> bos = tokenizer.special_token_ids().bos;
+  tokens += tokenizer.adds_bos() && bos
+                ? fmt::format(", adds BOS {} ({})", tokenizer.piece(*bos), *bos)
+                : ", adds no BOS";
+  const bool is_folder = std::filesystem::is_directory(config.tokenizer);
+  if (!config.tokenizer.empty() && !is_folder) return tokens + ", of " + config.tokenizer;
+  const TokenizerDescription described =
+      describe_tokenizer(is_folder ? config.tokenizer : location.folder);
+  return fmt::format("{} of {}; {}; {}", described.kind->name, described.kind->files, tokens,
+                     described.steps);
+}
+
 std::optional<ChatTemplate> make_chat_template(const ModelLocation& location,
                                                const std::string& choice) {
   if (location.is_shape() && choice == "auto") return std::nullopt;
@@ -229,7 +250,10 @@ struct Preparation {
   }
 };
 
-Preparation prepare(const EngineConfig& requested, const std::string& chat_template) {
+// `tokenizer_problem`: takes what is wrong with the tokenizer, which is then left out; null: that
+// is an error.
+Preparation prepare(const EngineConfig& requested, const std::string& chat_template,
+                    std::string* tokenizer_problem = nullptr) {
   validate(requested);
   Preparation prepared;
   EngineDescription& description = prepared.description;
@@ -240,7 +264,12 @@ Preparation prepare(const EngineConfig& requested, const std::string& chat_templ
   prepared.model = read_model_config(prepared.location);
   prepared.is_cuda = choose_cuda(config, description.notes);
   resolve_sizes(config, prepared.model, prepared.is_cuda, description.notes);
-  prepared.tokenizer = make_tokenizer(config, prepared.location);
+  try {
+    prepared.tokenizer = make_tokenizer(config, prepared.location);
+  } catch (const Error& error) {
+    if (tokenizer_problem == nullptr) throw;
+    *tokenizer_problem = error.what();
+  }
   prepared.chat_template = make_chat_template(prepared.location, chat_template);
   if (!prepared.location.is_shape()) {
     description.generation_defaults =
@@ -341,7 +370,8 @@ std::vector<ArchitectureDescription> supported_models() {
 }
 
 ModelDescription describe_model(const EngineConfig& config, const std::string& chat_template) {
-  Preparation prepared = prepare(config, chat_template);
+  std::string tokenizer_problem;
+  Preparation prepared = prepare(config, chat_template, &tokenizer_problem);
   ModelDescription described;
   try {
     prepared.description.memory_plan = prepared.plan_memory();
@@ -349,11 +379,20 @@ ModelDescription describe_model(const EngineConfig& config, const std::string& c
     if (error.kind() != ErrorKind::kMemory) throw;
     described.memory_problem = error.what();
   }
+  const std::vector<std::string>& notes = prepared.model.notes;
+  prepared.description.notes.insert(prepared.description.notes.end(), notes.begin(), notes.end());
+  if (const std::string& note = prepared.footprint.dtype.note; !note.empty()) {
+    prepared.description.notes.push_back(note);
+  }
+  if (prepared.tokenizer != nullptr) {
+    described.tokenizer = describe_tokenizer_of(config, *prepared.tokenizer, prepared.location,
+                                                prepared.model.vocab_size);
+  } else {
+    described.tokenizer = tokenizer_problem.empty() ? "none: prompts must be token ids"
+                                                    : "none: " + tokenizer_problem;
+  }
   described.model = std::move(prepared.model);
   described.engine = std::move(prepared.description);
-  described.tokenizer = prepared.tokenizer == nullptr
-                            ? "none: prompts must be token ids"
-                            : fmt::format("{} tokens", prepared.tokenizer->vocab_size());
   described.chat_template =
       prepared.chat_template ? prepared.chat_template->name() : "none: messages cannot be rendered";
   return described;

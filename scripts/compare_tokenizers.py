@@ -121,7 +121,9 @@ def main():
                         default=pathlib.Path("results/tokenizer/equality.json"))
     args = parser.parse_args()
     names = sorted(p.name for p in args.models.iterdir()) if args.models else list(goldens.MAKERS)
-    report = {"strings": args.count, "seed": args.seed, "tokenizers": tokenizers.__version__,
+    version = subprocess.run([args.llmrun, "--version"], capture_output=True, text=True, check=True)
+    report = {"llmrun": version.stdout.strip(), "strings": args.count, "seed": args.seed,
+              "tokenizers": tokenizers.__version__,
               "transformers": transformers.__version__, "families": []}
     if args.add and args.report.exists():
         report["families"] = json.loads(args.report.read_text())["families"]

@@ -313,6 +313,44 @@ def architectures():
             "\n".join(f"| {models} | `{name}` | {CHECKED_AGAINST.get(name, 'transformers')} |" for name, models in rows))
 
 
+def supported_components(path):
+    """The list behind "supported:" in the message that refuses others."""
+    source = re.sub(r'"\s*\n\s*"', "", (ROOT / path).read_text(encoding="utf-8"))
+    lists = re.findall(r"\(supported: ([^){]+)\)", source)
+    if len(lists) != 1:
+        sys.exit(f"{path} has no list of what is supported")
+    return lists[0]
+
+
+def tokenizers():
+    """What `llmrun info --tokenizers` prints, the parts of a tokenizer.json, chat templates, and what all were compared with."""
+    source = (ROOT / "engine/tokenizer/tokenizer_description.cpp").read_text(encoding="utf-8")
+    kinds = re.findall(r'TokenizerKind\{"([^"]+)", "([^"]+)", "([^"]+)", "([^"]+)"\}', source)
+    if not kinds:
+        sys.exit("engine/tokenizer/tokenizer_description.cpp has no table of tokenizers")
+    table = "\n".join(f"| {name} | {' + '.join(f'`{file}`' for file in files.split(' + '))} | {families} | {reference} |"
+                      for name, files, families, reference in kinds)
+    equality = read_json("results/tokenizer/equality.json")
+    families = equality["families"]
+    differences = sum(family["differences"] for family in families)
+    templates = read_json("tests/data/chat_template/goldens.json")
+    ids = read_json("tests/data/chat_template/ids.json")
+    conversations = len(next(iter(templates.values())))
+    source = (ROOT / "engine/chat_template/built_in_chat_templates.cpp").read_text(encoding="utf-8")
+    names = re.findall(r'^    \{"(\w+)", k\w+\},$', source, re.MULTILINE)
+    return ("| tokenizer | files | models | checked against |\n|---|---|---|---|\n" + table + "\n\n"
+            f"Of a `tokenizer.json`: normalizers {supported_components('engine/tokenizer/normalizer.cpp')}; pre-tokenizers "
+            f"{supported_components('engine/tokenizer/pre_tokenizer.cpp')}; added tokens with all their flags. Anything else is refused by its "
+            f"name. {equality['strings']:,} strings in each of {len(families)} families ({', '.join(f['family'] for f in families)}), encoded, "
+            f"decoded, and decoded token by token: {differences} differences from Hugging Face (`results/tokenizer/`, by "
+            "`scripts/compare_tokenizers.py`; `llmrun tokenize --check FILE` does the same for your model and your text).\n\n"
+            "| chat template | |\n|---|---|\n"
+            "| the model's own | `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`, its variant for tools included |\n"
+            "| a file | `--chat-template FILE` |\n"
+            f"| built in | `--chat-template` {', '.join(f'`{name}`' for name in names)}; `none` |\n"
+            f"| checked against transformers | text of {len(templates)} templates x {conversations} conversations, ids of {len(ids)} |")
+
+
 def score_text(score):
     return f"{100 * score['mean']:.1f} ± {100 * score['stderr']:.1f} %"
 
@@ -359,7 +397,7 @@ def server():
     return "\n\n".join(parts)
 
 
-BLOCKS = {"serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+BLOCKS = {"serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "tokenizers": tokenizers, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
 
 
 def check(after, before):

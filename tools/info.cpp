@@ -15,6 +15,9 @@
 #include "engine/core/json.h"
 #include "engine/core/version.h"
 #include "engine/engine_factory.h"
+#include "engine/models/checkpoint_summary.h"
+#include "engine/tokenizer/tokenizer_description.h"
+#include "engine/weights/model_location.h"
 #include "tools/demo_model.h"
 
 namespace llmrun {
@@ -22,22 +25,32 @@ namespace {
 
 using Rows = std::vector<std::pair<std::string, std::string>>;
 
+std::string describe_scaling(const RopeConfig& rope) {
+  const char* name = "";
+  switch (rope.scaling) {
+    case RopeScaling::kNone: return "";
+    case RopeScaling::kLinear: return fmt::format(", linear scaling by {}", rope.factor);
+    case RopeScaling::kDynamic: name = "dynamic"; break;
+    case RopeScaling::kLlama3: name = "llama3"; break;
+    case RopeScaling::kYarn: name = "yarn"; break;
+    case RopeScaling::kLongRope:
+      return fmt::format(", longrope scaling beyond {} positions", rope.original_max_positions);
+  }
+  return fmt::format(", {} scaling by {} beyond {} positions", name, rope.factor,
+                     rope.original_max_positions);
+}
+
 std::string describe_positions(const ModelConfig& model) {
   switch (model.positions) {
     case PositionEncoding::kLearned: return "learned";
     case PositionEncoding::kAlibi: return "ALiBi";
     case PositionEncoding::kRope: break;
   }
-  const char* scaling = "";
-  switch (model.rope.scaling) {
-    case RopeScaling::kNone: break;
-    case RopeScaling::kLinear: scaling = ", linear scaling"; break;
-    case RopeScaling::kDynamic: scaling = ", dynamic scaling"; break;
-    case RopeScaling::kLlama3: scaling = ", llama3 scaling"; break;
-    case RopeScaling::kYarn: scaling = ", yarn scaling"; break;
-    case RopeScaling::kLongRope: scaling = ", longrope scaling"; break;
-  }
-  return fmt::format("rope, theta {}{}", model.rope.theta, scaling);
+  const std::string part =
+      model.rotary_size() == model.head_dim
+          ? ""
+          : fmt::format(", {} of {} dimensions of a head", model.rotary_size(), model.head_dim);
+  return fmt::format("rope, theta {}{}{}", model.rope.theta, part, describe_scaling(model.rope));
 }
 
 std::string describe_attention(const ModelConfig& model) {
@@ -82,6 +95,35 @@ Rows model_rows(const ModelDescription& described) {
   return rows;
 }
 
+std::string join_some(const std::vector<std::string>& names) {
+  constexpr std::size_t kMaxShown = 3;
+  const std::vector<std::string> shown(
+      names.begin(),
+      names.begin() + static_cast<std::ptrdiff_t>(std::min(kMaxShown, names.size())));
+  return fmt::format("{}: {}{}", names.size(), fmt::join(shown, ", "),
+                     names.size() > kMaxShown ? ", ..." : "");
+}
+
+// What the files hold; nothing for a model that has none.
+Rows checkpoint_rows(const ModelDescription& described, std::vector<std::string>& notes) {
+  const EngineConfig& config = described.engine.config;
+  const ModelLocation location =
+      find_model(config.revision.empty() ? config.model : config.model + "@" + config.revision,
+                 ModelCaches::from_environment());
+  if (location.is_shape() || config.load_format == "dummy") return {{"weights", "random"}};
+  const CheckpointSummary summary =
+      summarize_checkpoint(location, described.model, config.allow_symlinks);
+  notes.insert(notes.end(), summary.notes.begin(), summary.notes.end());
+  Rows rows = {{"folder", location.folder.string()},
+               {"weights", fmt::format("{}, {:.1f} MiB", to_string(summary.dtype),
+                                       static_cast<double>(summary.num_bytes) / (1 << 20))}};
+  if (!summary.missing.empty()) {
+    rows.emplace_back("missing tensors", join_some(summary.missing) + "; loading will fail");
+  }
+  if (!summary.unused.empty()) rows.emplace_back("extra tensors", join_some(summary.unused));
+  return rows;
+}
+
 Rows machine_rows(const ModelDescription& described) {
   return {{"llmrun", fmt::format("{} {}", kVersion, kGitCommit)},
           {"build", fmt::format("{}, {}", kCompiler, kBuildType)},
@@ -91,13 +133,32 @@ Rows machine_rows(const ModelDescription& described) {
 
 void print_rows(const char* title, const Rows& rows) {
   fmt::print("{}\n", title);
-  for (const auto& [name, value] : rows) fmt::print("  {:<16} {}\n", name, value);
+  constexpr std::size_t kMaxWidth = 80;
+  for (auto [name, value] : rows) {
+    if (value.size() > kMaxWidth) {  // a line a part
+      for (std::size_t at = 0; (at = value.find("; ", at)) != value.npos;) {
+        value.replace(at, 2, ";\n" + std::string(19, ' '));
+      }
+    }
+    fmt::print("  {:<16} {}\n", name, value);
+  }
 }
 
 nlohmann::ordered_json to_json(const Rows& rows) {
   nlohmann::ordered_json json;
   for (const auto& [name, value] : rows) json[name] = value;
   return json;
+}
+
+int print_tokenizers(bool as_json) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const TokenizerKind& kind : tokenizer_kinds()) {
+    list.push_back({{"tokenizer", kind.name}, {"files", kind.files}, {"models", kind.families}});
+    if (!as_json) fmt::print("{:<18} {:<24} {}\n", kind.name, kind.files, kind.families);
+  }
+  if (as_json) std::cout << dump_json(list, 2) << '\n';
+  std::fflush(stdout);
+  return 0;
 }
 
 int print_architectures(bool as_json) {
@@ -118,17 +179,23 @@ void add_info_command(CLI::App& command, InfoOptions& options) {
   command.add_flag("--json", options.json, "Print JSON");
   command.add_flag("--architectures", options.architectures,
                    "List the supported architectures and the models that have them");
+  command.add_flag("--tokenizers", options.tokenizers,
+                   "List the supported kinds of tokenizers and the models that have them");
 }
 
 int run_info(const InfoOptions& options) {
   if (options.architectures) return print_architectures(options.json);
+  if (options.tokenizers) return print_tokenizers(options.json);
   EngineConfig config = resolve(options.engine);
   config.model = model_or_demo(config.model);
   const ModelDescription described = describe_model(config, "auto");
   const MemoryPlan& plan = described.engine.memory_plan;
+  std::vector<std::string> notes = described.engine.notes;
+  const Rows files = checkpoint_rows(described, notes);
   if (options.json) {
     const nlohmann::ordered_json json = {{"versions_and_device", to_json(machine_rows(described))},
                                          {"model", to_json(model_rows(described))},
+                                         {"files", to_json(files)},
                                          {"memory",
                                           {{"total_bytes", plan.inputs.total_bytes},
                                            {"weight_bytes", plan.inputs.weight_bytes},
@@ -137,18 +204,19 @@ int run_info(const InfoOptions& options) {
                                            {"kv_pool_tokens", plan.kv_pool_tokens},
                                            {"problem", described.memory_problem}}},
                                          {"config", to_json(described.engine.config)},
-                                         {"notes", described.engine.notes}};
+                                         {"notes", notes}};
     std::cout << dump_json(json, 2) << '\n';
     return 0;
   }
   print_rows("versions and device", machine_rows(described));
   print_rows("model", model_rows(described));
+  print_rows("files", files);
   if (described.memory_problem.empty()) {
     fmt::print("{}", plan.to_text());
   } else {
     fmt::print("memory plan\n  does not fit: {}\n", described.memory_problem);
   }
-  for (const std::string& note : described.engine.notes) fmt::print("note: {}\n", note);
+  for (const std::string& note : notes) fmt::print("note: {}\n", note);
   std::fflush(stdout);
   return 0;
 }

@@ -11,6 +11,7 @@ struct InfoOptions {
   EngineOptions engine;
   bool json = false;
   bool architectures = false;
+  bool tokenizers = false;
 };
 
 void add_info_command(CLI::App& command, InfoOptions& options);

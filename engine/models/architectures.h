@@ -39,4 +39,7 @@ MakeModel make_phi3;
 MakeModel make_qwen2;
 MakeModel make_qwen3;
 
+// The function that makes models of the configuration's architecture.
+MakeModel& maker_of(const ModelConfig& config);
+
 }  // namespace llmrun

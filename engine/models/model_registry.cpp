@@ -48,12 +48,6 @@ const Architecture* find_architecture(const std::string& name) {
   return it == kArchitectures.end() ? nullptr : &*it;
 }
 
-const Architecture& architecture_of(const ModelConfig& config) {
-  const Architecture* architecture = find_architecture(config.architecture);
-  LLMRUN_CHECK(architecture != nullptr);  // read_model_config let no other through
-  return *architecture;
-}
-
 std::int64_t choose_max_positions(const ModelConfig& config, std::int64_t requested) {
   if (requested <= 0) return config.max_positions;
   return std::min(requested, config.max_positions);
@@ -77,8 +71,8 @@ LoadedModel load_dummy(const ModelLocation& location, const ModelConfig& config,
   const auto total = static_cast<std::uint64_t>(num_parameters(config)) * dtype_bytes(choice.dtype);
   RandomWeightLoader weights(backend, choice.dtype, options.seed, total, options.progress);
   LoadedModel loaded;
-  loaded.model = architecture_of(config).make(config, weights,
-                                              choose_max_positions(config, options.max_positions));
+  loaded.model =
+      maker_of(config)(config, weights, choose_max_positions(config, options.max_positions));
   loaded.dtype = choice.dtype;
   loaded.fingerprint = fmt::format("dummy:{}:{}", location.name, options.seed);
   loaded.notes = config.notes;
@@ -87,6 +81,12 @@ LoadedModel load_dummy(const ModelLocation& location, const ModelConfig& config,
 }
 
 }  // namespace
+
+MakeModel& maker_of(const ModelConfig& config) {
+  const Architecture* architecture = find_architecture(config.architecture);
+  LLMRUN_CHECK(architecture != nullptr);  // read_model_config let no other through
+  return *architecture->make;
+}
 
 std::vector<ArchitectureDescription> describe_architectures() {
   std::vector<ArchitectureDescription> described;
@@ -140,14 +140,14 @@ ModelConfig read_model_config(const ModelLocation& location) {
 
 std::int64_t num_parameters(const ModelConfig& config) {
   CountingWeightLoader weights;
-  architecture_of(config).make(config, weights, 1);
+  maker_of(config)(config, weights, 1);
   return weights.num_parameters();
 }
 
 ModelFootprint measure_model(const ModelLocation& location, const ModelConfig& config,
                              const FootprintOptions& options) {
   CountingWeightLoader weights;
-  const std::unique_ptr<CausalLm> model = architecture_of(config).make(config, weights, 1);
+  const std::unique_ptr<CausalLm> model = maker_of(config)(config, weights, 1);
   DType checkpoint_dtype = config.dtype.value_or(DType::kBf16);
   if (!config.dtype && !location.is_shape() && !options.dummy_weights) {
     checkpoint_dtype =
@@ -198,8 +198,8 @@ LoadedModel load_model(const ModelLocation& location, Backend& backend,
   DTypeChoice choice = choose_dtype(options.dtype, checkpoint_dtype, options.float16_supported);
   CheckpointWeightLoader weights(checkpoint, backend, choice.dtype, options.progress);
   LoadedModel loaded;
-  loaded.model = architecture_of(config).make(config, weights,
-                                              choose_max_positions(config, options.max_positions));
+  loaded.model =
+      maker_of(config)(config, weights, choose_max_positions(config, options.max_positions));
   loaded.dtype = choice.dtype;
   loaded.fingerprint = checkpoint.fingerprint();
   loaded.notes = config.notes;
