@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,9 +16,8 @@
 #include "engine/core/json.h"
 #include "engine/core/version.h"
 #include "engine/engine_factory.h"
-#include "engine/models/checkpoint_summary.h"
+#include "engine/model_files.h"
 #include "engine/tokenizer/tokenizer_description.h"
-#include "engine/weights/model_location.h"
 #include "tools/demo_model.h"
 
 namespace llmrun {
@@ -104,23 +104,16 @@ std::string join_some(const std::vector<std::string>& names) {
                      names.size() > kMaxShown ? ", ..." : "");
 }
 
-// What the files hold; nothing for a model that has none.
-Rows checkpoint_rows(const ModelDescription& described, std::vector<std::string>& notes) {
-  const EngineConfig& config = described.engine.config;
-  const ModelLocation location =
-      find_model(config.revision.empty() ? config.model : config.model + "@" + config.revision,
-                 ModelCaches::from_environment());
-  if (location.is_shape() || config.load_format == "dummy") return {{"weights", "random"}};
-  const CheckpointSummary summary =
-      summarize_checkpoint(location, described.model, config.allow_symlinks);
-  notes.insert(notes.end(), summary.notes.begin(), summary.notes.end());
-  Rows rows = {{"folder", location.folder.string()},
-               {"weights", fmt::format("{}, {:.1f} MiB", to_string(summary.dtype),
-                                       static_cast<double>(summary.num_bytes) / (1 << 20))}};
-  if (!summary.missing.empty()) {
-    rows.emplace_back("missing tensors", join_some(summary.missing) + "; loading will fail");
+Rows file_rows(const std::optional<ModelFiles>& files) {
+  if (!files) return {{"weights", "random"}};
+  const CheckpointSummary& checkpoint = files->checkpoint;
+  Rows rows = {{"folder", files->folder.string()},
+               {"weights", fmt::format("{}, {:.1f} MiB", to_string(checkpoint.dtype),
+                                       static_cast<double>(checkpoint.num_bytes) / (1 << 20))}};
+  if (!checkpoint.missing.empty()) {
+    rows.emplace_back("missing tensors", join_some(checkpoint.missing) + "; loading will fail");
   }
-  if (!summary.unused.empty()) rows.emplace_back("extra tensors", join_some(summary.unused));
+  if (!checkpoint.unused.empty()) rows.emplace_back("extra tensors", join_some(checkpoint.unused));
   return rows;
 }
 
@@ -191,11 +184,14 @@ int run_info(const InfoOptions& options) {
   const ModelDescription described = describe_model(config, "auto");
   const MemoryPlan& plan = described.engine.memory_plan;
   std::vector<std::string> notes = described.engine.notes;
-  const Rows files = checkpoint_rows(described, notes);
+  const std::optional<ModelFiles> files = describe_model_files(config, described.model);
+  if (files) {
+    notes.insert(notes.end(), files->checkpoint.notes.begin(), files->checkpoint.notes.end());
+  }
   if (options.json) {
     const nlohmann::ordered_json json = {{"versions_and_device", to_json(machine_rows(described))},
                                          {"model", to_json(model_rows(described))},
-                                         {"files", to_json(files)},
+                                         {"files", to_json(file_rows(files))},
                                          {"memory",
                                           {{"total_bytes", plan.inputs.total_bytes},
                                            {"weight_bytes", plan.inputs.weight_bytes},
@@ -210,7 +206,7 @@ int run_info(const InfoOptions& options) {
   }
   print_rows("versions and device", machine_rows(described));
   print_rows("model", model_rows(described));
-  print_rows("files", files);
+  print_rows("files", file_rows(files));
   if (described.memory_problem.empty()) {
     fmt::print("{}", plan.to_text());
   } else {

@@ -3,10 +3,21 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
+#include "engine/core/error.h"
+
 namespace llmrun {
 namespace {
 
 constexpr std::uint64_t kNoOwner = ~std::uint64_t{0};
+
+// A choice that is no token would index out of tables: the device, or its memory, is broken.
+void check_token(const SampledToken& sampled, std::int64_t vocab_size, const Backend& backend) {
+  if (!sampled.is_finite || (sampled.token_id >= 0 && sampled.token_id < vocab_size)) return;
+  throw Error(ErrorKind::kDevice, fmt::format("{} chose token {}, but the vocabulary has {} tokens",
+                                              backend.name(), sampled.token_id, vocab_size));
+}
 
 }  // namespace
 
@@ -94,6 +105,7 @@ std::vector<SequenceOutput> ModelRunner::collect() {
       if (logits_row.prompt_position >= 0) {
         output.prompt_logprobs.push_back({logits_row.prompt_position, std::move(sampled.logprobs)});
       } else {
+        check_token(sampled, options_.vocab_size, backend_);
         output.sampled = std::move(sampled);
       }
     }

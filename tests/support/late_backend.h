@@ -11,6 +11,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,8 +78,13 @@ class LateBackend final : public Backend {
     last_collected_ = ticket;
     const std::uint64_t inner_ticket = tickets_.front();
     tickets_.pop_front();
-    return inner_->collect(inner_ticket);
+    std::vector<SampledToken> tokens = inner_->collect(inner_ticket);
+    if (false_token && !tokens.empty()) tokens.back().token_id = *false_token;
+    return tokens;
   }
+  // What a broken device says it chose, instead of the last row's token.
+  std::optional<TokenId> false_token;
+
   void reset_penalty_state(std::int32_t slot, std::span<const TokenId> prompt_tokens,
                            std::span<const TokenId> output_tokens,
                            std::int64_t vocab_size) override {

@@ -258,6 +258,13 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
     progress.log_lines(closing_report(result, created.engine->now() - start));
     warn_about_input(reader, progress);
   }
+  if (run.has_given_up()) {
+    throw Error(ErrorKind::kModel,
+                fmt::format("{} rows in a row had logits that are not finite: the weights are "
+                            "damaged, or overflow in {} (--dtype float32 tells); to go on: "
+                            "--resume --retry-errors",
+                            GenerateRun::kMaxNumericErrors, to_string(description.dtype)));
+  }
   if (run.was_stopped() && !writer.reader_gone()) {
     if (options.output != "-")
       progress.log("stopped; continue by: " + resume_command(command_line));

@@ -15,7 +15,7 @@ GenerateRun::GenerateRun(LlmEngine& engine, const PromptProcessor& prompts, Requ
 
 void GenerateRun::run() {
   while (true) {
-    if (check_stop() || writer_.reader_gone()) break;
+    if (check_stop() || writer_.reader_gone() || has_given_up()) break;
     if (!draining_) admit();
     write_finished();  // requests that were refused at once
     if (!engine_.has_unfinished()) {
@@ -87,6 +87,9 @@ void GenerateRun::write_finished() {
     writer_.write(item.index, formatter_.format(item, output));
     ++num_rows_done_;
     if (!output.error.empty()) ++num_rows_failed_;
+    if (!has_given_up()) {
+      num_numeric_errors_ = output.error.code == "numeric" ? num_numeric_errors_ + 1 : 0;
+    }
     inflight_.erase(found);
   }
 }

@@ -50,6 +50,9 @@ class GenerateRun {
   GenerateProgress progress() const;
   // True when rows of the input were left unanswered.
   bool was_stopped() const { return stopped_; }
+  // True when the run ended itself, since so many rows in a row had logits that are no numbers.
+  static constexpr std::int64_t kMaxNumericErrors = 16;
+  bool has_given_up() const { return num_numeric_errors_ >= kMaxNumericErrors; }
 
  private:
   void admit();
@@ -75,6 +78,7 @@ class GenerateRun {
   std::int64_t num_rows_done_ = 0;
   std::int64_t num_rows_failed_ = 0;
   std::int64_t num_rows_skipped_ = 0;
+  std::int64_t num_numeric_errors_ = 0;  // since the last row without one
 };
 
 }  // namespace llmrun

@@ -343,6 +343,28 @@ TEST_CASE("rows that are no numbers are told apart from their neighbours") {
   CHECK(!outputs.at(2).is_finite);
 }
 
+TEST_CASE("a token that a broken device made up ends the run, before anything is indexed by it") {
+  for (const TokenId token : {kVocabSize, -1, 1 << 30, kVocabSize - 1}) {
+    CAPTURE(token);
+    Fixture f(64, true);
+    static_cast<testing::LateBackend&>(*f.backend).false_token = token;
+    Sequence sequence = make_sequence(1, {10, 11}, {7}, 0);
+    ScheduledBatch batch;
+    Fixture::plan(batch, sequence, 2);
+    f.submit(batch);
+    if (token == kVocabSize - 1) {
+      CHECK(f.runner.collect().at(0).sampled.token_id == token);
+      continue;
+    }
+    try {
+      f.runner.collect();
+      FAIL("not refused");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kDevice);
+    }
+  }
+}
+
 TEST_CASE("what only a bug can ask for is refused") {
   Fixture f;
   const auto check_refused = [&](Sequence sequence, std::int32_t num_padding_tokens = 0) {
