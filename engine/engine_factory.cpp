@@ -185,7 +185,7 @@ std::string describe_tokenizer_of(const EngineConfig& config, const Tokenizer& t
   const bool is_folder = std::filesystem::is_directory(config.tokenizer);
   if (!config.tokenizer.empty() && !is_folder) return tokens + ", of " + config.tokenizer;
   const TokenizerDescription described =
-      describe_tokenizer(is_folder ? config.tokenizer : location.folder);
+      describe_tokenizer(is_folder ? std::filesystem::path(config.tokenizer) : location.folder);
   return fmt::format("{} of {}; {}; {}", described.kind->name, described.kind->files, tokens,
                      described.steps);
 }
