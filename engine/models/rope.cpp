@@ -64,15 +64,12 @@ double dynamic_theta(const RopeConfig& rope, std::int32_t rotary_dim, std::int64
   return rope.theta * std::pow(rope.factor * length - (rope.factor - 1.0), dim / (dim - 2.0));
 }
 
+// What each wavelength is multiplied by; nothing where the scaling is another.
 // Source: transformers _compute_longrope_parameters.
-void scale_longrope(const RopeConfig& rope, std::int64_t num_positions,
-                    std::vector<float>& frequencies) {
+const std::vector<double>* longrope_factors(const RopeConfig& rope, std::int64_t num_positions) {
+  if (rope.scaling != RopeScaling::kLongRope) return nullptr;
   const bool is_long = num_positions > rope.original_max_positions;
-  const std::vector<double>& factors = is_long ? rope.long_factors : rope.short_factors;
-  LLMRUN_CHECK(factors.size() == frequencies.size());
-  for (std::size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] /= static_cast<float>(factors[i]);
-  }
+  return is_long ? &rope.long_factors : &rope.short_factors;
 }
 
 }  // namespace
@@ -84,19 +81,22 @@ std::vector<float> inverse_frequencies(const RopeConfig& rope, std::int32_t rota
                            ? dynamic_theta(rope, rotary_dim, num_positions)
                            : rope.theta;
   std::vector<float> frequencies(static_cast<std::size_t>(rotary_dim / 2));
+  const std::vector<double>* factors = longrope_factors(rope, num_positions);
+  LLMRUN_CHECK(factors == nullptr || factors->size() == frequencies.size());
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(rotary_dim);
-    frequencies[i] = 1.0F / std::pow(static_cast<float>(theta), exponent);
+    const float factor = factors == nullptr ? 1.0F : static_cast<float>((*factors)[i]);
+    frequencies[i] = 1.0F / (factor * std::pow(static_cast<float>(theta), exponent));
   }
   switch (rope.scaling) {
     case RopeScaling::kNone:
-    case RopeScaling::kDynamic: break;
+    case RopeScaling::kDynamic:
+    case RopeScaling::kLongRope: break;
     case RopeScaling::kLinear:
       for (float& frequency : frequencies) frequency /= static_cast<float>(rope.factor);
       break;
     case RopeScaling::kLlama3: scale_llama3(rope, frequencies); break;
     case RopeScaling::kYarn: scale_yarn(rope, rotary_dim, frequencies); break;
-    case RopeScaling::kLongRope: scale_longrope(rope, num_positions, frequencies); break;
   }
   return frequencies;
 }
