@@ -16,8 +16,7 @@ using testing::TemporaryFolder;
 
 // The demo model with NaN for the weight of its last norm.
 void write_broken_model(const TemporaryFolder& folder) {
-  std::filesystem::copy(LLMRUN_SOURCE_DIR "/datasets/demo/model", folder.path(),
-                        std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy(LLMRUN_SOURCE_DIR "/datasets/demo/model", folder.path());
   std::string bytes = read_all(folder.path() / "model.safetensors");
   std::size_t header_size = 0;
   for (std::size_t i = 0; i < 8; ++i) {
