@@ -18,11 +18,16 @@ namespace {
 constexpr std::int32_t kManyTokens = 65;
 constexpr double kSecondsAtOneTime = 0.1;  // of a phase, at the least
 
+HttpTargetOptions null_target(const std::string& url) {
+  HttpTargetOptions options;
+  options.server.base_url = url;
+  options.server.model = "null";
+  return options;
+}
+
 class NullLoad {
  public:
-  NullLoad()
-      : server_(null_completion),
-        target_(context_, {.server = {.base_url = server_.url(), .model = "null"}}) {}
+  NullLoad() : server_(null_completion), target_(context_, null_target(server_.url())) {}
 
   LoadMeasurement run(std::int64_t count, std::int32_t output_len, std::int32_t concurrency,
                       double rate) {
