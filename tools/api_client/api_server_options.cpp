@@ -17,12 +17,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* kModelsPath = "/v1/models";
 
-HttpClientResponse ask_for_models(const ApiEndpoint& server) {
+HttpClientResponse ask_for_models(const RemoteServer& server) {
   return http_fetch(server.base_url, {.target = kModelsPath, .headers = server.headers},
                     server.client);
 }
 
-HttpClientResponse wait_for_models(const ApiEndpoint& server, double ready_timeout_s) {
+HttpClientResponse wait_for_models(const RemoteServer& server, double ready_timeout_s) {
   const auto end = Clock::now() + std::chrono::duration<double>(ready_timeout_s);
   for (;;) {
     try {
@@ -120,8 +120,8 @@ nlohmann::json parse_extra_body(const std::string& text) {
   return body;
 }
 
-ApiEndpoint find_api_server(const ApiServerOptions& options, const std::string& model) {
-  ApiEndpoint server;
+RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model) {
+  RemoteServer server;
   server.base_url = parse_http_url(options.base_url, "--base-url");
   if (server.base_url.path.ends_with("/v1")) {
     server.base_url.path.resize(server.base_url.path.size() - 3);

@@ -34,7 +34,7 @@ std::pair<std::string, std::string> key_and_value(const std::string& flag, const
 nlohmann::json parse_extra_body(const std::string& text);
 
 // A server that answers.
-struct ApiEndpoint {
+struct RemoteServer {
   HttpUrl base_url;                                               // without /v1
   std::vector<std::pair<std::string, std::string>> headers = {};  // Authorization among them
   HttpClient::Options client = {};
@@ -45,6 +45,6 @@ struct ApiEndpoint {
 // Waits until the server at --base-url answers, as long as --ready-check-timeout-sec lets it. A key
 // comes from OPENAI_API_KEY; the model is `model`, and where that is empty the first of
 // /v1/models. Throws Error(kUsage) for a bad flag, Error(kInput) for a server that does not answer.
-ApiEndpoint find_api_server(const ApiServerOptions& options, const std::string& model);
+RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model);
 
 }  // namespace llmrun

@@ -96,7 +96,7 @@ class ApiAnswers::Response : public HttpResponseHandler {
   ApiFailure failure_;
 };
 
-ApiAnswers::ApiAnswers(ApiEndpoint server, const SendLimits& limits)
+ApiAnswers::ApiAnswers(RemoteServer server, const SendLimits& limits)
     : server_(std::move(server)),
       start_(Clock::now()),
       client_(context_, server_.base_url, server_.client),

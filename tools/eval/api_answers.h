@@ -22,7 +22,7 @@ namespace llmrun {
 class ApiAnswers final : public AnswerSource {
  public:
   // Throws Error(kInput) when the server's host has no address.
-  ApiAnswers(ApiEndpoint server, const SendLimits& limits);
+  ApiAnswers(RemoteServer server, const SendLimits& limits);
   ~ApiAnswers() override;
 
   void submit(AnswerRequest request) override;
@@ -57,7 +57,7 @@ class ApiAnswers final : public AnswerSource {
   void end(std::size_t index, const Response& response);
   void finish(std::size_t index, SampleAnswer sample, std::int64_t num_prompt_tokens);
 
-  ApiEndpoint server_;
+  RemoteServer server_;
   std::chrono::steady_clock::time_point start_;
   boost::asio::io_context context_{1};
   HttpClient client_;

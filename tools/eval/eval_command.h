@@ -71,7 +71,7 @@ class EvalCommand {
   EvalDataset dataset_;
   std::vector<EvalQuestion> examples_;
   SamplingParams params_;
-  std::optional<ApiEndpoint> server_;  // nothing: no --base-url
+  std::optional<RemoteServer> server_;  // nothing: no --base-url
   std::vector<Case> cases_;
   std::unique_ptr<LockedFile> output_;  // until the writer takes it
   std::unique_ptr<OutputWriter> writer_;

@@ -38,7 +38,7 @@ OpenedSource open_engine(const EngineConfig& config, const std::string& chat_tem
   return source;
 }
 
-OpenedSource open_server(const ApiEndpoint& server, const SendLimits& limits) {
+OpenedSource open_server(const RemoteServer& server, const SendLimits& limits) {
   OpenedSource source;
   source.answers = std::make_unique<ApiAnswers>(server, limits);
   source.model = server.model;

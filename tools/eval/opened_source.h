@@ -33,6 +33,6 @@ struct OpenedSource {
 // Throws Error; a chat (`is_chat`) needs a template, of the model or by name.
 OpenedSource open_engine(const EngineConfig& config, const std::string& chat_template, bool is_chat,
                          const std::function<void(LoadProgressReport)>& progress);
-OpenedSource open_server(const ApiEndpoint& server, const SendLimits& limits);
+OpenedSource open_server(const RemoteServer& server, const SendLimits& limits);
 
 }  // namespace llmrun

@@ -14,7 +14,7 @@
 namespace llmrun {
 
 struct HttpTargetOptions {
-  ApiEndpoint server;
+  RemoteServer server;
   std::string endpoint = "/v1/completions";              // or /v1/chat/completions
   SamplingParams sampling = {};                          // temperature, top_p, top_k, ignore_eos
   std::shared_ptr<const Tokenizer> tokenizer = nullptr;  // chat: prompts are sent as text

@@ -45,7 +45,7 @@ TEST_CASE("Api server: address, key, headers and model") {
   options.headers = {"X-Team=a=b"};
   options.extra_body = R"({"top_k": 3})";
   ::setenv("OPENAI_API_KEY", "sk-test", 1);
-  const ApiEndpoint found = find_api_server(options, "");
+  const RemoteServer found = find_api_server(options, "");
   ::unsetenv("OPENAI_API_KEY");
   CHECK(found.base_url.text() == server.url().text());
   CHECK(found.model == "first");
