@@ -149,10 +149,12 @@ void AsyncEngine::handle(Message& message) {
 // All have the same time, so that they are over in the order of their arrival.
 void AsyncEngine::abort_expired() {
   const double now_s = engine_.now();
-  while (!deadlines_.empty() && deadlines_.front().at_s <= now_s) {
+  while (!deadlines_.empty()) {
     const auto found = engine_ids_.find(deadlines_.front().id);
+    const bool is_finished = found == engine_ids_.end();
+    if (!is_finished && deadlines_.front().at_s > now_s) return;
     deadlines_.pop_front();
-    if (found == engine_ids_.end()) continue;  // it is finished
+    if (is_finished) continue;
     entries_.at(found->second).is_expired = true;
     engine_.abort(found->second);
   }

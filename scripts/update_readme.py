@@ -343,7 +343,7 @@ def tokenizers():
             f"{supported_components('engine/tokenizer/pre_tokenizer.cpp')}; added tokens with all their flags. Anything else is refused by its "
             f"name. {equality['strings']:,} strings in each of {len(families)} families ({', '.join(f['family'] for f in families)}), encoded, "
             f"decoded, and decoded token by token: {differences} differences from Hugging Face (`results/tokenizer/`, by "
-            "`scripts/compare_tokenizers.py`; `llmrun tokenize --check FILE` does the same for your model and your text).\n\n"
+            "`scripts/compare_tokenizers.py`; `llmrun tokenize --check FILE` compares with ids of yours, JSON lines of `text` and `ids`).\n\n"
             "| chat template | |\n|---|---|\n"
             "| the model's own | `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`, its variant for tools included |\n"
             "| a file | `--chat-template FILE` |\n"

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <optional>
 
@@ -55,6 +56,7 @@ HttpClientResponseHead head_of(const http::response_header<>& header) {
   head.content_type = std::string(header[http::field::content_type]);
   const beast::string_view wait = header[http::field::retry_after];
   std::from_chars(wait.data(), wait.data() + wait.size(), head.retry_after_s);
+  if (!std::isfinite(head.retry_after_s) || head.retry_after_s < 0) head.retry_after_s = 0;
   return head;
 }
 
