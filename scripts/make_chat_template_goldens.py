@@ -147,10 +147,23 @@ def load_tokenizer(name):
     return (PreTrainedTokenizerFast if has_json else GPT2TokenizerFast).from_pretrained(folder)
 
 
+def with_reasoning_fields(messages):
+    """The names that transformers 5 gives a message's reasoning; 4 leaves messages as they are."""
+    renamed = []
+    for message in messages:
+        names = ("reasoning_content", "thinking", "reasoning")
+        reasoning = next((message[name] for name in names if message.get(name) is not None), None)
+        if reasoning is not None:
+            message = {"thinking": reasoning, **message, "reasoning_content": reasoning}
+        renamed.append(message)
+    return renamed
+
+
 def template_ids(tokenizer, source, conversation):
+    """null also for a conversation without messages, for which transformers fails by itself."""
     try:
         ids = tokenizer.apply_chat_template(
-            conversation["messages"], tools=conversation.get("tools"), chat_template=source,
+            with_reasoning_fields(conversation["messages"]), tools=conversation.get("tools"), chat_template=source,
             tokenize=True, **{"add_generation_prompt": True, **conversation.get("variables", {})})
     except Exception:
         return None

@@ -528,7 +528,7 @@ def add_decoded(reference, lines):
 def normalizer_lines(count):
     """What the normalizers of Unicode make of characters of all blocks, marks and cased letters."""
     maker = StringMaker(1)
-    texts = ["İI\u0307ıſẞΑΣ ΑΣ\u0301 ǅ Ⅷ Ⓐ Ა", "㋿\ua7f2\U00010781\U0001fbf0½\u00a0ﷺ", "\U00011938\U00011935\U00011930",
+    texts = ["İI\u0307ıſẞΑΣ ΑΣ\u0301 ǅ Ⅷ Ⓐ Ა", "㋿\ua7f2\U00010781\U0001fbf0½\u00a0ﷺ\U0001ccd6\U0001ccf9\U0001e030\U0001e06d", "\U00011938\U00011935\U00011930",
              "\u1e9b\u0323 \u0958 각 \u1100\u1161\u11a8 e\u08d3\u0301"]
     makers = [maker.unicode, maker.block, maker.marks, maker.cased]
     texts += [makers[i % 4]() for i in range(count)]

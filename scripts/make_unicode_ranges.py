@@ -17,6 +17,8 @@ CATEGORIES = ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "N", "Nd", "Nl", "No", "M", "Me
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 # Two-character compositions whose second character is a letter.
 COMPOSING_LETTERS = {0x16D63, *range(0x16D67, 0x16D6B)}
+# Characters with a compatibility decomposition that came after Unicode 14.
+LATER_COMPATIBLE = {0xA7F1, *range(0x1CCD6, 0x1CCFA), *range(0x1E030, 0x1E06E)}
 
 
 def members(category):
@@ -52,7 +54,8 @@ def unknown_to_nfc(marks):
 def unknown_to_nfkc():
     nfkd = normalizers.NFKD()
     return {c for c in CODE_POINTS
-            if nfkd.normalize_str(chr(c)) != unicodedata.normalize("NFKD", chr(c))}
+            if nfkd.normalize_str(chr(c)) != unicodedata.normalize("NFKD", chr(c))} | {
+                c for c in LATER_COMPATIBLE if nfkd.normalize_str(chr(c)) == chr(c)}
 
 
 def accents():

@@ -18,7 +18,7 @@ namespace {
 constexpr std::int32_t kManyTokens = 65;
 constexpr double kSecondsAtOneTime = 0.1;  // of a phase, at the least
 
-HttpTargetOptions null_target(const std::string& url) {
+HttpTargetOptions null_target(const HttpUrl& url) {
   HttpTargetOptions options;
   options.server.base_url = url;
   options.server.model = "null";

@@ -42,6 +42,7 @@ TEST_CASE("ids of conversations are those of Hugging Face") {
     REQUIRE(golden["ids"].size() == conversations.size());
     for (std::size_t i = 0; i < conversations.size(); ++i) {
       const Json& conversation = conversations[i];
+      if (conversation["messages"].empty()) continue;  // transformers fails before the template
       const auto name = conversation["name"].get<std::string>();
       CAPTURE(name);
       const auto found =
