@@ -63,7 +63,9 @@ SampleAnswer sample_from_text(const std::string& text) {
 }
 
 TEST_CASE("Api answers: the body of a request") {
-  RemoteServer server{.base_url = parse_http_url("http://127.0.0.1:1", "--base-url"), .model = "m"};
+  RemoteServer server;
+  server.base_url = parse_http_url("http://127.0.0.1:1", "--base-url");
+  server.model = "m";
   server.extra_body = {{"user", "me"}, {"top_p", 0.5}};
   const ApiAnswers source(server, {});
   AnswerRequest request = request_of(3, 4);
@@ -176,7 +178,8 @@ TEST_CASE("Api answers: a server that is not there fails each sample, and the ru
 
 TEST_CASE("Api answers: what is under way can be given up") {
   // A request that is never answered: its body never ends for the server.
-  RemoteServer server{.base_url = {}, .model = "m"};
+  RemoteServer server;
+  server.model = "m";
   LoopbackServer silent([](std::string_view, std::string_view) {
     return std::string("HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\n{");
   });

@@ -27,7 +27,9 @@ struct Load {
     options.arrivals_s.assign(count, 0.0);
   }
   LoadMeasurement run() {
-    HttpTargetOptions target_options{.server = {.base_url = server.url(), .model = "m"}};
+    HttpTargetOptions target_options;
+    target_options.server.base_url = server.url();
+    target_options.server.model = "m";
     target_options.keep_text = true;
     HttpTarget target(context, target_options);
     return run_load(context, target, requests, options, nullptr);
