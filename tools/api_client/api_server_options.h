@@ -37,7 +37,7 @@ nlohmann::json parse_extra_body(const std::string& text);
 struct RemoteServer {
   HttpUrl base_url;                                               // without /v1
   std::vector<std::pair<std::string, std::string>> headers = {};  // Authorization among them
-  HttpClient::Options client = {};
+  HttpClient::Options client = HttpClient::Options();
   std::string model;                                     // the name in each request
   nlohmann::json extra_body = nlohmann::json::object();  // on top of each request
 };
