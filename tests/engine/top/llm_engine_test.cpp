@@ -57,6 +57,7 @@ TEST_CASE("greedy tokens and prompt log-probabilities are those of transformers"
       TestEngine engine({.folder = models / name,
                          .block_size = 8,
                          .max_num_batched_tokens = budget,
+                         .max_model_len = 400,
                          .steps_ahead = 1});
       const std::vector<RequestOutput> outputs = engine.run(requests);
       for (std::size_t r = 0; r < outputs.size(); ++r) {
