@@ -157,11 +157,7 @@ int prepare_decode_attention(const AttentionShape& shape) {
     check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, decode_kernel<T, kD>,
                                                              kDecodeThreads, kBytes),
                "decode_attention: occupancy");
-    int device = 0;
-    int multiprocessors = 0;
-    check_cuda(cudaGetDevice(&device), "current device");
-    check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-               "number of multiprocessors");
+    const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
     num_workers = blocks * multiprocessors / (shape.num_kv_heads * head_groups_per_kv_head(shape));
   });
   return std::max(num_workers, 1);

@@ -16,10 +16,9 @@ namespace {
 
 constexpr int kKeys = 128;  // of a tile
 constexpr int kStages = 3;
-constexpr int kGroupThreads = 128;
 constexpr int kGroupRows = 64;
 constexpr int kGroups = kPrefillRows / kGroupRows;  // that multiply
-constexpr int kThreads = (kGroups + 1) * kGroupThreads;
+constexpr int kThreads = (kGroups + 1) * kWarpgroupThreads;
 [[maybe_unused]] constexpr int kCopyRegisters = 56;
 [[maybe_unused]] constexpr int kMultiplyRegisters = 224;
 
@@ -59,14 +58,6 @@ struct Shared {
     return barriers + (3 * kStages + stage) * 8;
   }
 };
-
-// What the tensor cores read next was written by ordinary or asynchronous copies of this thread.
-__device__ __forceinline__ void fence_for_products() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-__device__ __forceinline__ void sync_group(int group) {
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
-}
 
 __device__ __forceinline__ bool is_phase_over(std::uint32_t barrier, std::uint32_t parity) {
   std::uint32_t is_over;
@@ -126,8 +117,8 @@ class TileLoader {
   __device__ __forceinline__ void copy_rows(const void* cache, std::uint32_t row_groups,
                                             int num_valid, std::uint32_t target) const {
     constexpr int kUnits = kD / 8;  // 16 bytes, of a row
-    constexpr int kRows = kGroupThreads / kUnits;
-    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+    constexpr int kRows = kWarpgroupThreads / kUnits;
+    const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
     const int unit = thread % kUnits;
     target += unit / 8 * Layout<kD>::kColumnBytes;
 #pragma unroll 4
@@ -147,7 +138,7 @@ class TileLoader {
   __device__ __forceinline__ void publish_last() {
     if (full_ == 0) return;
     wait_copies<0>();
-    fence_for_products();
+    fence_async_proxy();
     arrive(full_);
     full_ = 0;
   }
@@ -156,7 +147,7 @@ class TileLoader {
     commit_copies();
     if (full_ != 0) {
       wait_copies<1>();
-      fence_for_products();
+      fence_async_proxy();
       arrive(full_);
     }
     full_ = full;
@@ -208,9 +199,9 @@ template <typename T, int kD>
 __device__ __forceinline__ void load_queries(const PrefillParams& params, const PrefillTile& tile,
                                              int kv_head, int group, std::uint32_t target) {
   constexpr int kUnits = kD / 8;
-  const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
 #pragma unroll 4
-  for (int i = thread; i < kGroupRows * kUnits; i += kGroupThreads) {
+  for (int i = thread; i < kGroupRows * kUnits; i += kWarpgroupThreads) {
     const int row = i / kUnits;
     const int unit = i % kUnits;
     const int tile_row = group * kGroupRows + row;
@@ -221,7 +212,7 @@ __device__ __forceinline__ void load_queries(const PrefillParams& params, const 
   }
   commit_copies();
   wait_copies<0>();
-  fence_for_products();
+  fence_async_proxy();
 }
 
 template <typename T, int kD>
@@ -344,9 +335,9 @@ __device__ __forceinline__ void attend_work(const PrefillParams& params, const S
   const PrefillSpan span = prefill_span(params, tile, kKeys);
   const float factor = kIsPlain ? params.rule.factor : 1.0F;
   const std::uint32_t queries = shared.queries + group * Layout<kD>::kQueryBytes;
-  sync_group(group);  // the queries before have been read
+  sync_warpgroup(group);  // the queries before have been read
   load_queries<T, kD>(params, tile, kv_head, group, queries);
-  sync_group(group);
+  sync_warpgroup(group);
   Rows<kD> rows;
   init_rows(rows, params, tile, kv_head, group);
 
@@ -397,10 +388,10 @@ template <int kD>
 __device__ __forceinline__ void init_barriers(const Shared<kD>& shared) {
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
-      init_barrier(shared.keys_full(stage), kGroupThreads);
-      init_barrier(shared.values_full(stage), kGroupThreads);
-      init_barrier(shared.keys_free(stage), kGroups * kGroupThreads / 32);
-      init_barrier(shared.values_free(stage), kGroups * kGroupThreads / 32);
+      init_barrier(shared.keys_full(stage), kWarpgroupThreads);
+      init_barrier(shared.values_full(stage), kWarpgroupThreads);
+      init_barrier(shared.keys_free(stage), kGroups * kWarpgroupThreads / 32);
+      init_barrier(shared.values_free(stage), kGroups * kWarpgroupThreads / 32);
     }
     fence_barrier_init();
   }
@@ -418,7 +409,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   init_barriers(shared);
   wait_for_inputs();
   allow_next();
-  const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
+  const int group = static_cast<int>(threadIdx.x) / kWarpgroupThreads;
   if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
     TileLoader<T, kD> loader(params, shared);
@@ -434,14 +425,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   }
 #endif
-}
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0;
-  int value = 0;
-  check_cuda(cudaGetDevice(&device), "current device");
-  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "device attribute");
-  return value;
 }
 
 // Calls f(element type's value, integral_constant of the head size, bool_constant of is_plain).

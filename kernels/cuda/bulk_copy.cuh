@@ -72,7 +72,7 @@ __device__ __forceinline__ void copy_box_to_blocks(std::uint32_t target, const C
       : "memory");
 }
 // Copies shared memory to the box of `map` at (column, row). What was written there before must be
-// made known to the copy engine by fence_for_copy_engine().
+// made known to the copy engine by fence_async_proxy().
 __device__ __forceinline__ void store_box(const CUtensorMap* map, int column, int row,
                                           std::uint32_t source) {
   asm volatile(
@@ -88,7 +88,9 @@ __device__ __forceinline__ void commit_stores() {
 __device__ __forceinline__ void wait_for_stores() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
-__device__ __forceinline__ void fence_for_copy_engine() {
+// What this thread wrote to shared memory before is seen by the copy engine and by warpgroup
+// products afterwards.
+__device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
@@ -142,6 +144,11 @@ __device__ __forceinline__ void store_in_cluster(std::uint32_t address, std::uin
       "}\n" ::"r"(address),
       "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
       : "memory");
+}
+__device__ __forceinline__ std::uint32_t block_in_cluster() {
+  std::uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
 }
 // Arrives at the barrier that lies at `barrier` in block `rank` of the cluster. Orders reads of
 // shared memory, not writes of global memory: a fence of that reach costs a thousand cycles.

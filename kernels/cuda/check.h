@@ -1,4 +1,5 @@
-// Every CUDA call is checked: a failure becomes Error(kDevice) that names the call.
+// Every CUDA call is checked: a failure becomes Error(kDevice) that names the call, or
+// Error(kMemory).
 #pragma once
 
 #include <string>
@@ -14,6 +15,15 @@ inline void check_cuda(cudaError_t status, const char* what) {
   throw Error(status == cudaErrorMemoryAllocation ? ErrorKind::kMemory : ErrorKind::kDevice,
               std::string("CUDA: ") + what + ": " + cudaGetErrorString(status) + " (" +
                   cudaGetErrorName(status) + ")");
+}
+
+// Of the current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
 }
 
 }  // namespace llmrun::kernels

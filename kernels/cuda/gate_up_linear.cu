@@ -25,8 +25,7 @@ constexpr int kSlots = 4;
 constexpr int kClusterBlocks = 2;
 constexpr int kGroups = 2;  // of multiplying warps
 constexpr int kGroupTokens = kTileTokens / kGroups;
-constexpr int kGroupThreads = 128;
-constexpr int kThreads = (kGroups + 1) * kGroupThreads;
+constexpr int kThreads = (kGroups + 1) * kWarpgroupThreads;
 
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kTokenBytes = kTileTokens * kRowBytes;  // of a slot
@@ -55,12 +54,6 @@ constexpr int kMultiplyRegisters = 232;
 // Clusters next to each other in time take the same rows of the weight and up to so many pairs of
 // tiles of tokens, whose x stays in the second-level cache.
 constexpr int kBandPairs = 16;
-
-__device__ __forceinline__ std::uint32_t block_in_cluster() {
-  std::uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
 
 // What a cluster works on in its turn.
 struct Tile {
@@ -157,10 +150,6 @@ __device__ __forceinline__ void multiply_tile(float (&sums)[128], Ring& ring, in
   release(last_empty);
 }
 
-__device__ __forceinline__ void sync_group(int group) {
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
-}
-
 __device__ __forceinline__ float silu_mul(float gate, float up) {
   return __fdividef(gate, 1.0F + exp2_fast(gate * -1.44269504F)) * up;
 }
@@ -170,10 +159,10 @@ __device__ __forceinline__ float silu_mul(float gate, float up) {
 template <typename T>
 __device__ __forceinline__ void store_tile(const float (&sums)[128], const CUtensorMap* out,
                                            std::uint32_t staged, int group, const Tile& tile) {
-  const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroupThreads;
   const int row = thread / 32 * 16 + thread % 32 / 4;
   if (thread == 0) wait_for_stores();
-  sync_group(group);
+  sync_warpgroup(group);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
@@ -185,8 +174,8 @@ __device__ __forceinline__ void store_tile(const float (&sums)[128], const CUten
                    pack<T>(silu_mul(gate[0], up[0]), silu_mul(gate[1], up[1])));
     }
   }
-  fence_for_copy_engine();
-  sync_group(group);
+  fence_async_proxy();
+  sync_warpgroup(group);
   if (thread > 0) return;
   for (int box = 0; box < kStagedBoxes; ++box) {
     store_box(out, tile.row_tile * kTileColumns + box * kDepth,
@@ -207,12 +196,12 @@ __global__ void __cluster_dims__(kClusterBlocks, 1, 1) __launch_bounds__(kThread
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ unsigned char memory[];
   const std::uint32_t shared = (shared_address(memory) + kAlignment - 1) / kAlignment * kAlignment;
-  const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
+  const int group = static_cast<int>(threadIdx.x) / kWarpgroupThreads;
   Ring ring{shared};
   if (threadIdx.x == 0) {
     for (ring.slot = 0; ring.slot < kSlots; ++ring.slot) {
       init_barrier(ring.full(), 1);
-      init_barrier(ring.empty(), kClusterBlocks * kGroups * kGroupThreads / 32);
+      init_barrier(ring.empty(), kClusterBlocks * kGroups * kWarpgroupThreads / 32);
     }
     ring.slot = 0;
     fence_barrier_init();
@@ -223,7 +212,7 @@ __global__ void __cluster_dims__(kClusterBlocks, 1, 1) __launch_bounds__(kThread
   wait_for_inputs();
   if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
-    if (threadIdx.x == kGroups * kGroupThreads) copy_operands(&tokens, &weights, args, shared);
+    if (threadIdx.x == kGroups * kWarpgroupThreads) copy_operands(&tokens, &weights, args, shared);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
     const std::uint32_t staged =
@@ -244,15 +233,6 @@ __global__ void __cluster_dims__(kClusterBlocks, 1, 1) __launch_bounds__(kThread
 #endif
 }
 
-int num_multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-             "cudaDeviceGetAttribute");
-  return count;
-}
-
 template <typename T>
 void launch_gate_up(const Launch& options, const LinearArguments& args) {
   constexpr std::int64_t kPairTokens = kClusterBlocks * kTileTokens;
@@ -270,13 +250,10 @@ void launch_gate_up(const Launch& options, const LinearArguments& args) {
   check_cuda(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
       "gate and up");
-  const int num_clusters = std::min(num_multiprocessors() / kClusterBlocks, arguments.num_turns());
+  const int num_clusters = std::min(
+      device_attribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks, arguments.num_turns());
   launch(options, "gate and up", kernel, dim3(static_cast<unsigned>(num_clusters * kClusterBlocks)),
          dim3(kThreads), kSharedBytes, tokens, weights, out, arguments);
-}
-
-bool is_aligned(const void* pointer) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
 }
 
 }  // namespace
@@ -291,8 +268,8 @@ bool supports_gate_up_linear(const LinearArguments& args) {
   if (args.num_columns < 8 || args.num_columns % 8 != 0 || args.num_columns > kMaxExtent) {
     return false;
   }
-  return is_aligned(args.x) && is_aligned(args.weight) && is_aligned(args.out) &&
-         runs_hopper_code();
+  return is_16_byte_aligned(args.x) && is_16_byte_aligned(args.weight) &&
+         is_16_byte_aligned(args.out) && runs_hopper_code();
 }
 
 void gate_up_linear(const Launch& launch, const LinearArguments& args) {

@@ -27,4 +27,8 @@ struct LinearArguments {
   CudaLinearEpilogue epilogue = CudaLinearEpilogue::kStore;
 };
 
+inline bool is_16_byte_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
 }  // namespace llmrun::kernels

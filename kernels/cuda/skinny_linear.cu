@@ -3,14 +3,6 @@
 #include "kernels/cuda/skinny_linear_variants.h"
 
 namespace llmrun::kernels {
-namespace {
-
-bool is_aligned(const void* pointer) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
-}
-
-}  // namespace
-
 bool supports_skinny_linear(const LinearArguments& args) {
   constexpr std::int64_t kMaxExtent = std::int64_t{1} << 30;
   if (args.dtype != DType::kBf16 && args.dtype != DType::kF16) return false;
@@ -21,7 +13,7 @@ bool supports_skinny_linear(const LinearArguments& args) {
     return false;
   }
   if (args.epilogue == CudaLinearEpilogue::kSiluMul && args.num_rows % 16 != 0) return false;
-  return is_aligned(args.x) && is_aligned(args.weight);
+  return is_16_byte_aligned(args.x) && is_16_byte_aligned(args.weight);
 }
 
 void skinny_linear(const Launch& launch, const LinearArguments& args) {

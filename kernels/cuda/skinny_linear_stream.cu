@@ -489,11 +489,9 @@ void launch_stream(const Launch& options, const LinearArguments& args,
       name);
 }
 
-SkinnyStreamDevice query_device(int device) {
+SkinnyStreamDevice query_device() {
   SkinnyStreamDevice result;
-  check_cuda(
-      cudaDeviceGetAttribute(&result.num_multiprocessors, cudaDevAttrMultiProcessorCount, device),
-      "cudaDeviceGetAttribute");
+  result.num_multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
   // Blocks that take all shared memory of a multiprocessor: how many clusters of them fit at once.
   const auto kernel = stream_kernel<__nv_bfloat16, 1>;
   check_cuda(
@@ -521,7 +519,7 @@ SkinnyStreamDevice skinny_stream_device() {
   thread_local int known_device = -1;
   thread_local SkinnyStreamDevice known;  // asking takes microseconds, a launch few more
   if (device != known_device) {
-    known = query_device(device);
+    known = query_device();
     known_device = device;
   }
   return known;

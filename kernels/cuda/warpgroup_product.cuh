@@ -1,7 +1,7 @@
 // Hopper's asynchronous matrix product of a warpgroup, c [64 x N] (+)= a [64 x 16] b [16 x N], in
-// the forms that attention needs. Operands in shared memory lie in columns of 64 elements (128
-// bytes), one row after the other, 16-byte units exclusive-or'ed with the row (the 128-byte
-// swizzle).
+// the forms that attention and the linear kernels need. Operands in shared memory lie in columns of
+// 64 elements (128 bytes), one row after the other, 16-byte units exclusive-or'ed with the row (the
+// 128-byte swizzle).
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,13 @@
 #include <cuda_bf16.h>
 
 namespace llmrun::kernels {
+
+constexpr int kWarpgroupThreads = 128;
+
+// Waits for all threads of warpgroup `group` of the block, 0 to 14.
+__device__ __forceinline__ void sync_warpgroup(int group) {
+  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kWarpgroupThreads) : "memory");
+}
 
 // Unit u (16 bytes) of row r of a column of 64 elements.
 __device__ __forceinline__ std::uint32_t swizzled_offset(int row, int unit) {

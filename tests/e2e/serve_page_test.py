@@ -120,6 +120,10 @@ def check_keyboard(page):
 def check_compare(page, base, other):
     """The same question to three endpoints; what a model writes stays text; Escape stops."""
     page.evaluate("tabs[1].click()")
+    page.evaluate("$('key').value = 'own'")
+    sent = [page.evaluate(f"String(headers({arguments}).Authorization)") for arguments in ("''", "'http://other.example'", "'http://other.example', 'theirs'")]
+    assert sent == ["Bearer own", "undefined", "Bearer theirs"], sent
+    page.evaluate("$('key').value = ''")
     page.evaluate(f"$('endpoints').value = '{base}\\n{other}/hostile\\n{other}/endless some-model'; $('compare-question').focus()")
     page.type("What is the capital of Japan?")
     page.press("Enter")

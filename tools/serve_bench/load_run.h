@@ -26,7 +26,7 @@ struct LoadOptions {
   // 0: go on; 1: send nothing more; 2: give up what is under way, too. Asked now and then.
   std::function<int()> stop_level = nullptr;
   double drain_timeout_s = 0;  // at stop level 1, before it becomes 2
-  // Share of the KV cache in use, asked for now and then; empty: nobody knows.
+  // Share of the KV cache in use, asked for now and then; empty where it is not known.
   std::function<double()> kv_usage = {};
 };
 

@@ -18,13 +18,8 @@ kernels::AttentionShape shape_of(const CudaAttention::Options& options) {
 // smaller devices of the same generations have less.
 bool fits_shared_memory(std::int32_t head_dim) {
   constexpr int kSharedBytes = 160 * 1024;
-  int device = 0;
-  int bytes = 0;
-  kernels::check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  kernels::check_cuda(
-      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-      "cudaDeviceGetAttribute");
-  return head_dim <= 64 || bytes >= kSharedBytes;
+  return head_dim <= 64 ||
+         kernels::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= kSharedBytes;
 }
 
 bool is_tiled(const CudaAttention::Options& options) {

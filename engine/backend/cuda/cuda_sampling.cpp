@@ -238,10 +238,7 @@ CudaSampler::CudaSampler(const Options& options, cudaStream_t stream)
   LLMRUN_CHECK(options.max_num_rows >= 1 && options.max_num_rows <= kMaxRows);
   LLMRUN_CHECK(options.max_num_slots >= 1 && options.vocab_size_max >= 1);
   LLMRUN_CHECK(options.vocab_size_max <= (std::int64_t{1} << 23));  // sums of weights fit 64 bits
-  int device = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
-             "cudaDeviceGetAttribute");
+  num_multiprocessors_ = kernels::device_attribute(cudaDevAttrMultiProcessorCount);
   overlaps_launches_ = kernels::runs_hopper_code();
   workspace_ = carve_workspace(memory_.data(), options).arrays;
   check_cuda(cudaMemsetAsync(memory_.data(), 0, memory_.num_bytes(), stream_), "cudaMemsetAsync");

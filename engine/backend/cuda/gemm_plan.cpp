@@ -95,12 +95,13 @@ bool from_json(const nlohmann::json& json, GemmChoice& choice) {
   return true;
 }
 
-// One time of each says who is fast; since clocks move, the fastest few are timed in turns then.
+// One time of each says who is fast; since clocks move, those that are close are timed in turns.
 std::optional<std::size_t> find_fastest(std::span<const GemmChoice> candidates,
                                         std::int64_t num_tokens,
                                         const GemmPlanner::Measure& measure) {
   constexpr std::size_t kFinalists = 3;
   constexpr int kTurns = 3;
+  constexpr double kCloseRatio = 1.05;
   std::vector<std::pair<double, std::size_t>> times;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const double seconds = measure(num_tokens, candidates[i]);
@@ -108,7 +109,10 @@ std::optional<std::size_t> find_fastest(std::span<const GemmChoice> candidates,
   }
   if (times.empty()) return std::nullopt;
   std::sort(times.begin(), times.end());
+  const double close = kCloseRatio * times.front().first;
+  std::erase_if(times, [&](const auto& time) { return time.first > close; });
   times.resize(std::min(times.size(), kFinalists));
+  if (times.size() == 1) return times.front().second;
   for (auto& [seconds, i] : times) seconds = 0;
   for (int turn = 0; turn < kTurns; ++turn) {
     for (auto& [seconds, i] : times) seconds += measure(num_tokens, candidates[i]);

@@ -86,6 +86,11 @@ TEST_CASE("Load: failures are told apart") {
   CHECK(refused.message == "too long");
   CHECK_FALSE(refused.can_retry);
   CHECK(fixed(answer(429, "Retry-After: 2\r\n", "")).retry_after_s == 2);
+  for (const char* bad : {"nan", "inf", "-1", "soon"}) {
+    CAPTURE(bad);
+    const std::string header = std::string("Retry-After: ") + bad + "\r\n";
+    CHECK(fixed(answer(429, header, "")).retry_after_s == 0);
+  }
   CHECK(fixed(answer(200, "Content-Type: text/html\r\n", "<p>")).failure == "bad_response");
   CHECK(fixed("").failure == "disconnected");
   CHECK(fixed("nonsense\r\n\r\n").failure == "protocol");
