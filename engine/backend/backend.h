@@ -6,8 +6,9 @@
 // caller: Error(kInternal). A failure of the device is Error(kDevice). One thread at a time uses a
 // Backend.
 //
-// Activations have dtype activation_dtype(); on the CPU that is float32 whatever the weights are.
-// Shape letters: engine/backend/step_inputs.h.
+// Activations have dtype activation_dtype(); on the CPU that is float32 whatever the weights are,
+// but for what only feeds a product: linear_input_dtype(). Shape letters:
+// engine/backend/step_inputs.h.
 #pragma once
 
 #include <cstddef>
@@ -100,6 +101,13 @@ class Backend {
   virtual std::string description()
       const = 0;  // device, instruction set, threads: one line for people
   virtual DType activation_dtype() const = 0;
+  // The dtype of x that products with this weight take as it is. Where it is not
+  // activation_dtype(), rms_norm, attention and gate_up can write `out` in it and gather_rows moves
+  // it, and x in activation_dtype() is converted.
+  virtual DType linear_input_dtype(const LinearWeight& weight) const {
+    static_cast<void>(weight);
+    return activation_dtype();
+  }
   // Bytes that can still be allocated, and bytes the device has.
   virtual std::size_t free_bytes() const = 0;
   virtual std::size_t total_bytes() const = 0;

@@ -11,10 +11,14 @@
 namespace llmrun {
 namespace {
 
-// The first rows of a workspace buffer, seen with `size` columns.
+// The first rows of a workspace buffer, seen with `size` columns of `dtype`.
+Tensor view(const DeviceTensor& buffer, DType dtype, std::int64_t num_rows, std::int64_t size) {
+  const Tensor seen(buffer.tensor.data(), dtype, {num_rows, size});
+  LLMRUN_CHECK(seen.num_bytes() <= buffer.tensor.num_bytes());
+  return seen;
+}
 Tensor view(const DeviceTensor& buffer, std::int64_t num_rows, std::int64_t size) {
-  LLMRUN_CHECK(num_rows * size <= buffer.tensor.num_elements());
-  return {buffer.tensor.data(), buffer.tensor.dtype(), {num_rows, size}};
+  return view(buffer, buffer.tensor.dtype(), num_rows, size);
 }
 
 std::size_t bytes_of(const std::unique_ptr<LinearWeight>& weight) {
@@ -142,7 +146,7 @@ void Decoder::forward(Backend& backend, const ForwardBatch& batch,
     const DecoderLayer& layer = weights_.layers[i];
     project_qkv(backend, layer, layers[i], batch);
     attend(backend, layer, layers[i], batch);
-    add_block(backend, hidden, view(workspace_.narrow, num_tokens, config_.q_size()),
+    add_block(backend, hidden, attention_output(backend, layer, num_tokens),
               *layer.attention_output, layer.attention_output_norm, layer.attention_norm,
               view(workspace_.wide, num_tokens, hidden_size));
     run_mlp(backend, layer, hidden);
@@ -155,9 +159,10 @@ void Decoder::forward(Backend& backend, const ForwardBatch& batch,
   if (num_rows == 0) return;
   attend(backend, last, layers.back(), batch);
   const Tensor rows = workspace_.logits_rows.tensor.rows(num_rows);
-  const Tensor attention_rows = view(workspace_.wide, num_rows, config_.q_size());  // qkv is dead
-  backend.gather_rows(attention_rows, view(workspace_.narrow, num_tokens, config_.q_size()),
-                      batch.logits_indices);
+  const Tensor attention = attention_output(backend, last, num_tokens);
+  const Tensor attention_rows =
+      view(workspace_.wide, attention.dtype(), num_rows, config_.q_size());  // qkv is dead
+  backend.gather_rows(attention_rows, attention, batch.logits_indices);
   backend.gather_rows(rows, hidden, batch.logits_indices);
   add_block(backend, rows, attention_rows, *last.attention_output, last.attention_output_norm,
             last.attention_norm, view(workspace_.narrow, num_rows, hidden_size));
@@ -191,10 +196,14 @@ void Decoder::apply(Backend& backend, const Norm& norm, Tensor out, Tensor x) co
   }
 }
 
-// hidden [n, H] -> narrow: normed [n, H]; hidden itself where norms come after
-Tensor Decoder::block_input(Backend& backend, const Norm& norm, Tensor hidden) const {
+// hidden [n, H] -> narrow: normed [n, H] for a product with `weight`; hidden itself where norms
+// come after
+Tensor Decoder::block_input(Backend& backend, const Norm& norm, Tensor hidden,
+                            const LinearWeight& weight) const {
   if (config_.norms_after_residual) return hidden;
-  const Tensor normed = view(workspace_.narrow, hidden.dim(0), config_.hidden_size);
+  const DType dtype =
+      norm.kind == NormKind::kRms ? backend.linear_input_dtype(weight) : backend.activation_dtype();
+  const Tensor normed = view(workspace_.narrow, dtype, hidden.dim(0), config_.hidden_size);
   apply(backend, norm, normed, hidden);
   return normed;
 }
@@ -217,7 +226,7 @@ void Decoder::project_qkv(Backend& backend, const DecoderLayer& layer, const KvC
                           const ForwardBatch& batch) {
   const Tensor hidden = view(workspace_.hidden, batch.num_tokens, config_.hidden_size);
   const Tensor qkv = view(workspace_.wide, batch.num_tokens, config_.qkv_size());
-  backend.linear(qkv, block_input(backend, layer.attention_norm, hidden), *layer.qkv);
+  backend.linear(qkv, block_input(backend, layer.attention_norm, hidden, *layer.qkv), *layer.qkv);
   if (!layer.query_norm.tensor.empty()) {
     const auto eps = static_cast<float>(config_.norm_eps);
     backend.norm_heads(qkv, 0, config_.num_query_heads, layer.query_norm.tensor, eps);
@@ -231,27 +240,38 @@ void Decoder::project_qkv(Backend& backend, const DecoderLayer& layer, const KvC
 void Decoder::attend(Backend& backend, const DecoderLayer& layer, const KvCacheView& kv,
                      const ForwardBatch& batch) {
   const Tensor qkv = view(workspace_.wide, batch.num_tokens, config_.qkv_size());
-  const Tensor out = view(workspace_.narrow, batch.num_tokens, config_.q_size());
-  backend.attention(out, qkv, kv, batch, layer.attention_params);
+  backend.attention(attention_output(backend, layer, batch.num_tokens), qkv, kv, batch,
+                    layer.attention_params);
+}
+
+Tensor Decoder::attention_output(Backend& backend, const DecoderLayer& layer,
+                                 std::int64_t num_tokens) const {
+  return view(workspace_.narrow, backend.linear_input_dtype(*layer.attention_output), num_tokens,
+              config_.q_size());
 }
 
 // hidden [n, H] -> narrow: normed [n, H] -> wide: activation [n, I] -> added to hidden
 void Decoder::run_mlp(Backend& backend, const DecoderLayer& layer, Tensor hidden) {
-  const Tensor input = block_input(backend, layer.mlp_norm, hidden);
-  if (layer.router) return run_experts(backend, layer, hidden, input);
-  const Tensor activation = view(workspace_.wide, hidden.dim(0), config_.intermediate_size);
+  if (layer.router) return run_experts(backend, layer, hidden);
+  const std::int64_t num_rows = hidden.dim(0);
+  Tensor activation;
   if (layer.gate_up) {
-    backend.gate_up(activation, input, *layer.gate_up, config_.activation);
+    activation = view(workspace_.wide, backend.linear_input_dtype(*layer.down), num_rows,
+                      config_.intermediate_size);
+    backend.gate_up(activation, block_input(backend, layer.mlp_norm, hidden, *layer.gate_up),
+                    *layer.gate_up, config_.activation);
   } else {
-    backend.linear(activation, input, *layer.up);
+    activation = view(workspace_.wide, num_rows, config_.intermediate_size);
+    backend.linear(activation, block_input(backend, layer.mlp_norm, hidden, *layer.up), *layer.up);
     backend.activate(activation, config_.activation);
   }
   add_block(backend, hidden, activation, *layer.down, layer.mlp_output_norm, layer.mlp_norm,
-            view(workspace_.narrow, hidden.dim(0), config_.hidden_size));
+            view(workspace_.narrow, num_rows, config_.hidden_size));
 }
 
-void Decoder::run_experts(Backend& backend, const DecoderLayer& layer, Tensor hidden,
-                          Tensor input) {
+void Decoder::run_experts(Backend& backend, const DecoderLayer& layer, Tensor hidden) {
+  const Tensor input = view(workspace_.narrow, hidden.dim(0), config_.hidden_size);
+  apply(backend, layer.mlp_norm, input, hidden);
   const Tensor routing = workspace_.routing.tensor.rows(hidden.dim(0));
   backend.linear(routing, input, *layer.router);
   backend.route(routing, config_.num_experts_per_token);

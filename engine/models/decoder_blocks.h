@@ -109,7 +109,10 @@ class Decoder final : public CausalLm {
   bool has_projection() const { return config_.embedding_width() != config_.hidden_size; }
   void embed(Backend& backend, const ForwardBatch& batch, Tensor hidden);
   void apply(Backend& backend, const Norm& norm, Tensor out, Tensor x) const;
-  Tensor block_input(Backend& backend, const Norm& norm, Tensor hidden) const;
+  Tensor block_input(Backend& backend, const Norm& norm, Tensor hidden,
+                     const LinearWeight& weight) const;
+  Tensor attention_output(Backend& backend, const DecoderLayer& layer,
+                          std::int64_t num_tokens) const;
   void add_block(Backend& backend, Tensor hidden, Tensor x, const LinearWeight& weight,
                  const Norm& output_norm, const Norm& residual_norm, Tensor scratch) const;
   void project_qkv(Backend& backend, const DecoderLayer& layer, const KvCacheView& kv,
@@ -117,7 +120,7 @@ class Decoder final : public CausalLm {
   void attend(Backend& backend, const DecoderLayer& layer, const KvCacheView& kv,
               const ForwardBatch& batch);
   void run_mlp(Backend& backend, const DecoderLayer& layer, Tensor hidden);
-  void run_experts(Backend& backend, const DecoderLayer& layer, Tensor hidden, Tensor input);
+  void run_experts(Backend& backend, const DecoderLayer& layer, Tensor hidden);
 
   ModelConfig config_;
   DecoderWeights weights_;

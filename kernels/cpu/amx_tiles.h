@@ -1,5 +1,5 @@
-// The tile configuration of AMX, common to the kernels that use it: eight tiles of 16 rows of 64
-// bytes. The configuration belongs to a thread and lasts as long as this object.
+// The tile configuration of AMX, common to the kernels that use it: eight tiles of up to 16 rows of
+// 64 bytes. The configuration belongs to a thread and lasts as long as this object.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,10 @@ namespace {
 
 class AmxTiles {
  public:
-  AmxTiles() {
+  AmxTiles() { configure(16, 16); }
+  // Tiles 0, 1 and 4 get `first_rows` rows, tiles 2, 3 and 5 `second_rows`, 6 and 7 all 16:
+  // products of two neighbouring blocks of rows. A tile's rows are the time its product takes.
+  void configure(int first_rows, int second_rows) {
     struct alignas(64) Config {
       std::uint8_t palette = 1;
       std::uint8_t start_row = 0;
@@ -20,7 +23,11 @@ class AmxTiles {
       std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
     static_assert(sizeof(Config) == 64);
-    const Config config;
+    Config config;
+    const auto first = static_cast<std::uint8_t>(first_rows);
+    const auto second = static_cast<std::uint8_t>(second_rows);
+    config.rows[0] = config.rows[1] = config.rows[4] = first;
+    config.rows[2] = config.rows[3] = config.rows[5] = second;
     // GCC 12's _tile_loadconfig claims to read 8 bytes only; the rest would be optimised away.
     asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
   }

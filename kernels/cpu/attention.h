@@ -19,14 +19,15 @@ inline constexpr std::int64_t kKvSplit = kKvTile * kTilesPerSplit;  // positions
 
 // One layer's attention; the same for all tasks.
 struct AttentionArgs {
-  const float* q = nullptr;     // [T, q_stride], the heads of token t at q + t * q_stride
-  std::int64_t q_stride = 0;    // elements
-  float* out = nullptr;         // [T, out_stride]
-  std::int64_t out_stride = 0;  // elements
-  const void* key = nullptr;    // [num_blocks, num_kv_heads, block_size, head_dim]
-  const void* value = nullptr;  // the same
-  bool is_bf16 = false;         // element type of the cache: bf16, else float32
-  std::int64_t block_size = 0;  // tokens
+  const float* q = nullptr;           // [T, q_stride], the heads of token t at q + t * q_stride
+  std::int64_t q_stride = 0;          // elements
+  float* out = nullptr;               // [T, out_stride]
+  std::uint16_t* out_bf16 = nullptr;  // the result rounded to bf16, instead of `out`
+  std::int64_t out_stride = 0;        // elements
+  const void* key = nullptr;          // [num_blocks, num_kv_heads, block_size, head_dim]
+  const void* value = nullptr;        // the same
+  bool is_bf16 = false;               // element type of the cache: bf16, else float32
+  std::int64_t block_size = 0;        // tokens
   std::int64_t num_kv_heads = 0;
   std::int64_t group_size = 0;  // query heads of one KV head
   std::int64_t head_dim = 0;    // any

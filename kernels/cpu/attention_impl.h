@@ -356,15 +356,18 @@ inline void write_rows(const AttentionArgs& args, const AttentionTask& task, flo
     const std::int64_t token = task.first_token + row / args.group_size;
     const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
     float* state = merged + row * state_stride;
-    float* out = args.out + token * args.out_stride + head * args.head_dim;
+    const std::int64_t offset = token * args.out_stride + head * args.head_dim;
     const Vec sum = Vec::broadcast(state_sum(state));
     for (std::int64_t d = 0; d < args.head_dim; d += Vec::kLanes) {
       const Vec value = Vec::load(state_values(state) + d) / sum;
       const std::int64_t rest = args.head_dim - d;
-      if (rest >= Vec::kLanes) {
-        value.store(out + d);
+      const bool is_whole = rest >= Vec::kLanes;
+      if (args.out_bf16 != nullptr) {
+        std::uint16_t* out = args.out_bf16 + offset + d;
+        is_whole ? value.store_bf16(out) : value.store_bf16_first(out, static_cast<int>(rest));
       } else {
-        value.store_first(out + d, static_cast<int>(rest));
+        float* out = args.out + offset + d;
+        is_whole ? value.store(out) : value.store_first(out, static_cast<int>(rest));
       }
     }
   }

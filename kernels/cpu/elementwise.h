@@ -15,6 +15,9 @@ struct ElementwiseKernels {
   void (*rms_norm)(float* out, std::int64_t out_stride, const float* x, std::int64_t x_stride,
                    const float* weight, float eps, std::int64_t row_begin, std::int64_t row_end,
                    std::int64_t size);
+  // The same, rounded to bf16; out, x [.., size] without gaps.
+  void (*rms_norm_to_bf16)(std::uint16_t* out, const float* x, const float* weight, float eps,
+                           std::int64_t row_begin, std::int64_t row_end, std::int64_t size);
   // out[r] = (x[r] - mean) / sqrt(variance + eps) * weight + bias, likewise. bias may be null.
   void (*layer_norm)(float* out, const float* x, const float* weight, const float* bias, float eps,
                      std::int64_t row_begin, std::int64_t row_end, std::int64_t size);

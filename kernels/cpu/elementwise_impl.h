@@ -28,24 +28,44 @@ inline float sum_of_squares(const float* x, std::int64_t size) {
   return (even + odd).sum();
 }
 
-inline void rms_norm(float* out, std::int64_t out_stride, const float* x, std::int64_t x_stride,
-                     const float* weight, float eps, std::int64_t row_begin, std::int64_t row_end,
-                     std::int64_t size) {
+// store(value, row, i, count): `count` elements of a row from i on, kLanes or what is left of it.
+template <typename Store>
+inline void normalise_rows(const float* x, std::int64_t x_stride, const float* weight, float eps,
+                           std::int64_t row_begin, std::int64_t row_end, std::int64_t size,
+                           const Store& store) {
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     const float* from = x + row * x_stride;
-    float* to = out + row * out_stride;
     const float mean = sum_of_squares(from, size) / static_cast<float>(size);
     const Vec scale = Vec::broadcast(1.0F / __builtin_sqrtf(mean + eps));
     std::int64_t i = 0;
     for (; i + Vec::kLanes <= size; i += Vec::kLanes) {
-      (Vec::load(from + i) * scale * Vec::load(weight + i)).store(to + i);
+      store(Vec::load(from + i) * scale * Vec::load(weight + i), row, i, Vec::kLanes);
     }
     if (i < size) {
       const int rest = static_cast<int>(size - i);
-      (Vec::load_first(from + i, rest) * scale * Vec::load_first(weight + i, rest))
-          .store_first(to + i, rest);
+      store(Vec::load_first(from + i, rest) * scale * Vec::load_first(weight + i, rest), row, i,
+            rest);
     }
   }
+}
+
+inline void rms_norm(float* out, std::int64_t out_stride, const float* x, std::int64_t x_stride,
+                     const float* weight, float eps, std::int64_t row_begin, std::int64_t row_end,
+                     std::int64_t size) {
+  normalise_rows(x, x_stride, weight, eps, row_begin, row_end, size,
+                 [&](Vec value, std::int64_t row, std::int64_t i, int count) {
+                   float* to = out + row * out_stride + i;
+                   count == Vec::kLanes ? value.store(to) : value.store_first(to, count);
+                 });
+}
+
+inline void rms_norm_to_bf16(std::uint16_t* out, const float* x, const float* weight, float eps,
+                             std::int64_t row_begin, std::int64_t row_end, std::int64_t size) {
+  normalise_rows(x, size, weight, eps, row_begin, row_end, size,
+                 [&](Vec value, std::int64_t row, std::int64_t i, int count) {
+                   std::uint16_t* to = out + row * size + i;
+                   count == Vec::kLanes ? value.store_bf16(to) : value.store_bf16_first(to, count);
+                 });
 }
 
 // x[i] = f(x[i]) on vectors.
@@ -132,8 +152,8 @@ inline void float_to_bf16(std::uint16_t* out, const float* x, std::int64_t count
   }
 }
 
-constexpr ElementwiseKernels kElementwise = {rms_norm, layer_norm, activate, add,
-                                             scale,    soft_cap,   rope,     float_to_bf16};
+constexpr ElementwiseKernels kElementwise = {
+    rms_norm, rms_norm_to_bf16, layer_norm, activate, add, scale, soft_cap, rope, float_to_bf16};
 
 }  // namespace
 }  // namespace llmrun::kernels

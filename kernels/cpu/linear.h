@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "engine/core/activation.h"
+#include "engine/core/dtype.h"
 
 namespace llmrun::kernels {
 
@@ -27,16 +28,17 @@ enum class LinearEpilogue : std::uint8_t {
 };
 
 struct LinearArgs {
-  const void* activations = nullptr;   // as LinearKernel::pack_activations left them
-  std::int64_t activation_stride = 0;  // elements from row to row; read by the float32 kernels only
+  const void* activations = nullptr;   // as LinearKernel says
+  std::int64_t activation_stride = 0;  // elements from row to row
   std::int64_t num_rows = 0;           // M, rows of x
   const void* weight = nullptr;
-  std::int64_t num_columns = 0;  // N, columns of c. kGateMul: a multiple of 32
-  std::int64_t depth = 0;        // K; padded to kDepthAlignment for bf16
-  const float* bias = nullptr;   // N rounded up to whole panels, or null
-  float* out = nullptr;          // [M, out_stride]
-  std::int64_t out_stride = 0;   // elements
-  std::int64_t out_columns = 0;  // valid columns of out: N, or at most N / 2 for kGateMul
+  std::int64_t num_columns = 0;       // N, columns of c. kGateMul: a multiple of 32
+  std::int64_t depth = 0;             // K; padded to kDepthAlignment for bf16
+  const float* bias = nullptr;        // N rounded up to whole panels, or null
+  float* out = nullptr;               // [M, out_stride]
+  std::uint16_t* out_bf16 = nullptr;  // kGateMul: the result rounded to bf16, instead of `out`
+  std::int64_t out_stride = 0;        // elements
+  std::int64_t out_columns = 0;       // valid columns of out: N, or at most N / 2 for kGateMul
   LinearEpilogue epilogue = LinearEpilogue::kStore;
   Activation activation = Activation::kSilu;  // of kGateMul
 };
@@ -49,7 +51,8 @@ struct LinearRange {
   std::int64_t panel_end = 0;
 };
 
-// Rows of float32 that a kernel packs into its own form: x [num_rows, depth].
+// Rows of float32 that become packed activations: x [num_rows, depth] to [num_rows, padded_depth],
+// what lies beyond `depth` 0.
 struct ActivationSource {
   const float* x = nullptr;
   std::int64_t stride = 0;        // elements from row to row
@@ -59,8 +62,8 @@ struct ActivationSource {
 
 // A rectangle of packed activations, in half-open ranges.
 struct PackRange {
-  std::int64_t row_begin = 0;    // a multiple of row_multiple
-  std::int64_t row_end = 0;      // likewise, or the number of rows
+  std::int64_t row_begin = 0;
+  std::int64_t row_end = 0;
   std::int64_t depth_begin = 0;  // a multiple of kDepthAlignment
   std::int64_t depth_end = 0;    // likewise, or padded_depth
 };
@@ -73,9 +76,10 @@ struct LinearKernel {
                               // a pair of gate and up
   std::size_t scratch_bytes;  // what run() needs, for each thread, 64-byte aligned
 
-  // Bytes of `num_rows` packed rows; 0: the kernel reads x itself.
-  std::size_t (*activation_bytes)(std::int64_t num_rows, std::int64_t padded_depth);
-  // Packs a part of x; what lies beyond `depth` becomes 0. Null when activation_bytes is 0.
+  // Element type of the activations. kF32 without pack_activations: x itself, [num_rows, depth].
+  // Else packed rows [num_rows, padded_depth] of float32 or bf16; x that has this form already, in
+  // bf16 and with nothing to pad, needs no packing.
+  DType activation_dtype;
   void (*pack_activations)(void* packed, const ActivationSource& source, const PackRange& range);
   // Computes one rectangle of the output.
   void (*run)(const LinearArgs& args, const LinearRange& range, void* scratch);

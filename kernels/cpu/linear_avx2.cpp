@@ -12,7 +12,7 @@ constexpr TileShape kShape = {4, 4, {0, 4, 2, 1, 1}, 512, 512};
 
 const LinearKernel& linear_f32_avx2() {
   static constexpr LinearKernel kKernel = {
-      "f32 avx2", 1, 4, kTileScratchBytes, no_activation_bytes, nullptr, run_linear<OpF32, kShape>};
+      "f32 avx2", 1, 4, kTileScratchBytes, DType::kF32, nullptr, run_linear<OpF32, kShape>};
   return kKernel;
 }
 
@@ -21,7 +21,7 @@ const LinearKernel& linear_bf16_avx2() {
                                            1,
                                            4,
                                            kTileScratchBytes,
-                                           rounded_activation_bytes,
+                                           DType::kF32,
                                            pack_rounded_activations,
                                            run_linear<OpWidenedBf16, kShape>};
   return kKernel;

@@ -1,6 +1,7 @@
 // Linear kernels in AVX-512 and AVX512-BF16.
 #include "kernels/cpu/vec_avx512.h"
 //
+#include "kernels/cpu/linear_bf16_rows.h"
 #include "kernels/cpu/linear_impl.h"
 
 namespace llmrun::kernels {
@@ -29,30 +30,11 @@ struct OpDotBf16 {
   }
 };
 
-std::size_t bf16_activation_bytes(std::int64_t num_rows, std::int64_t padded_depth) {
-  return static_cast<std::size_t>(num_rows * padded_depth) * sizeof(std::uint16_t);
-}
-
-// x rounded to bf16, [num_rows, padded_depth].
-void pack_bf16_activations(void* packed, const ActivationSource& source, const PackRange& range) {
-  for (std::int64_t row = range.row_begin; row < range.row_end; ++row) {
-    std::uint16_t* to = static_cast<std::uint16_t*>(packed) + row * source.padded_depth;
-    for (std::int64_t k = range.depth_begin; k < range.depth_end; k += Vec::kLanes) {
-      load_up_to(source.x + row * source.stride, k, source.depth).store_bf16(to + k);
-    }
-  }
-}
-
 }  // namespace
 
 const LinearKernel& linear_f32_avx512() {
-  static constexpr LinearKernel kKernel = {"f32 avx512",
-                                           1,
-                                           4,
-                                           kTileScratchBytes,
-                                           no_activation_bytes,
-                                           nullptr,
-                                           run_linear<OpF32, kShapeF32>};
+  static constexpr LinearKernel kKernel = {
+      "f32 avx512", 1, 4, kTileScratchBytes, DType::kF32, nullptr, run_linear<OpF32, kShapeF32>};
   return kKernel;
 }
 
@@ -61,20 +43,16 @@ const LinearKernel& linear_bf16_avx512() {
                                            1,
                                            4,
                                            kTileScratchBytes,
-                                           bf16_activation_bytes,
-                                           pack_bf16_activations,
+                                           DType::kBf16,
+                                           pack_bf16_rows,
                                            run_linear<OpDotBf16, kShape>};
   return kKernel;
 }
 
 const LinearKernel& linear_bf16_avx512_xeon() {
-  static constexpr LinearKernel kKernel = {"bf16 avx512bf16, xeon",
-                                           1,
-                                           4,
-                                           kTileScratchBytes,
-                                           bf16_activation_bytes,
-                                           pack_bf16_activations,
-                                           run_linear<OpDotBf16, kShapeXeon>};
+  static constexpr LinearKernel kKernel = {
+      "bf16 avx512bf16, xeon",          1, 4, kTileScratchBytes, DType::kBf16, pack_bf16_rows,
+      run_linear<OpDotBf16, kShapeXeon>};
   return kKernel;
 }
 

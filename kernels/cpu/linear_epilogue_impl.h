@@ -26,9 +26,9 @@ inline void finish_columns(const LinearArgs& args, const float* c, const float* 
   }
 }
 
-// The same for a gate panel and the up panel that follows it.
-inline void finish_gate_mul(const LinearArgs& args, const float* c, const float* bias, float* out,
-                            int num_columns) {
+// The same for a gate panel and the up panel that follows it, to args.out or args.out_bf16.
+inline void finish_gate_mul(const LinearArgs& args, const float* c, const float* bias,
+                            std::int64_t offset, int num_columns) {
   for (int i = 0; i < num_columns; i += Vec::kLanes) {
     Vec gate = Vec::load(c + i);
     Vec up = Vec::load(c + kPanelColumns + i);
@@ -38,10 +38,12 @@ inline void finish_gate_mul(const LinearArgs& args, const float* c, const float*
     }
     const Vec value = activated(gate, args.activation) * up;
     const int rest = num_columns - i;
-    if (rest >= Vec::kLanes) {
-      value.store(out + i);
+    if (args.out_bf16 != nullptr) {
+      std::uint16_t* out = args.out_bf16 + offset + i;
+      rest >= Vec::kLanes ? value.store_bf16(out) : value.store_bf16_first(out, rest);
     } else {
-      value.store_first(out + i, rest);
+      float* out = args.out + offset + i;
+      rest >= Vec::kLanes ? value.store(out) : value.store_first(out, rest);
     }
   }
 }
@@ -59,11 +61,11 @@ inline void finish_tile(const LinearArgs& args, const float* c, std::int64_t c_s
       const int count = static_cast<int>(rest < kPanelColumns ? rest : kPanelColumns);
       const float* tile = c + r * c_stride + p * kPanelColumns;
       const float* bias = args.bias == nullptr ? nullptr : args.bias + (panel + p) * kPanelColumns;
-      float* out = args.out + (row + r) * args.out_stride + column;
+      const std::int64_t offset = (row + r) * args.out_stride + column;
       if (is_gate_up) {
-        finish_gate_mul(args, tile, bias, out, count);
+        finish_gate_mul(args, tile, bias, offset, count);
       } else {
-        finish_columns(args, tile, bias, out, count);
+        finish_columns(args, tile, bias, args.out + offset, count);
       }
     }
   }

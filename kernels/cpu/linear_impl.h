@@ -189,7 +189,7 @@ template <class Op, const TileShape& kShape>
 void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row_end,
                 std::int64_t panel, int num_panels, bool has_next, float* scratch) {
   constexpr std::int64_t kCStride = kMaxTilePanels * kPanelColumns;
-  const std::int64_t a_stride = Op::kDepth == 1 ? args.activation_stride : args.depth;
+  const std::int64_t a_stride = args.activation_stride;
   const std::int64_t num_rows = row_end - row_begin;
   const std::int64_t num_groups =
       num_rows <= kShape.single_pass_rows ? 1 : (num_rows + kShape.max_rows - 1) / kShape.max_rows;
@@ -237,14 +237,6 @@ void run_linear(const LinearArgs& args, const LinearRange& range, void* scratch)
       panel += num_panels;
     }
   }
-}
-
-inline std::size_t no_activation_bytes(std::int64_t, std::int64_t) {
-  return 0;
-}
-
-inline std::size_t rounded_activation_bytes(std::int64_t num_rows, std::int64_t padded_depth) {
-  return static_cast<std::size_t>(num_rows * padded_depth) * sizeof(float);
 }
 
 // x rounded to bf16 and kept as float32, [num_rows, padded_depth].

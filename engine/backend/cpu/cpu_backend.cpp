@@ -32,6 +32,11 @@ void check_kv(const KvCacheView& kv) {
   for (int dim = 0; dim < 4; ++dim) LLMRUN_CHECK(kv.key.dim(dim) == kv.value.dim(dim));
 }
 
+// What a tensor between an operation and a product may hold: bf16, else float32.
+DType product_dtype(const Tensor& tensor) {
+  return tensor.dtype() == DType::kBf16 ? DType::kBf16 : DType::kF32;
+}
+
 const CpuLinearWeight& as_cpu_weight(const LinearWeight& weight) {
   const auto* cpu_weight = dynamic_cast<const CpuLinearWeight*>(&weight);
   LLMRUN_CHECK(cpu_weight != nullptr);
@@ -66,6 +71,9 @@ class CpuBackend final : public Backend {
                        pool_.num_threads());
   }
   DType activation_dtype() const override { return DType::kF32; }
+  DType linear_input_dtype(const LinearWeight& weight) const override {
+    return linear_.input_dtype(as_cpu_weight(weight));
+  }
   std::size_t free_bytes() const override {
     return static_cast<std::size_t>(read_cpu_info().available_memory_bytes);
   }
@@ -285,9 +293,10 @@ void CpuBackend::run_linear(const Tensor& out, const Tensor& x, const LinearWeig
   const bool is_gate_up = epilogue == LinearEpilogue::kGateMul;
   LLMRUN_CHECK(cpu_weight.is_gate_up() == is_gate_up);
   LLMRUN_CHECK(x.rank() == 2);
-  check_tensor(x, DType::kF32, {x.dim(0), weight.num_columns()});
-  check_tensor(out, DType::kF32, {x.dim(0), weight.num_rows() / (is_gate_up ? 2 : 1)});
-  linear_.run(out.as<float>(), x.as<float>(), x.dim(0), cpu_weight, epilogue, activation);
+  check_tensor(x, product_dtype(x), {x.dim(0), weight.num_columns()});
+  check_tensor(out, is_gate_up ? product_dtype(out) : DType::kF32,
+               {x.dim(0), weight.num_rows() / (is_gate_up ? 2 : 1)});
+  linear_.run(out, x, cpu_weight, epilogue, activation);
 }
 
 void CpuBackend::rope_and_store_kv(Tensor qkv, KvCacheView kv, const ForwardBatch& batch,
@@ -353,7 +362,7 @@ void CpuBackend::attention(Tensor out, Tensor qkv, KvCacheView kv, const Forward
   const std::int64_t head_dim = kv.key.dim(3);
   const std::int64_t num_query_heads = out.dim(1) / head_dim;
   LLMRUN_CHECK(num_query_heads > 0 && num_query_heads % num_kv_heads == 0);
-  check_tensor(out, DType::kF32, {batch.num_tokens, num_query_heads * head_dim});
+  check_tensor(out, product_dtype(out), {batch.num_tokens, num_query_heads * head_dim});
   check_tensor(qkv, DType::kF32,
                {batch.num_tokens, (num_query_heads + 2 * num_kv_heads) * head_dim});
   LLMRUN_CHECK(batch.block_tables.dim(1) * kv.key.dim(2) >= batch.max_seq_len);
@@ -361,7 +370,11 @@ void CpuBackend::attention(Tensor out, Tensor qkv, KvCacheView kv, const Forward
   kernels::AttentionArgs args;
   args.q = qkv.as<float>();
   args.q_stride = qkv.dim(1);
-  args.out = out.as<float>();
+  if (out.dtype() == DType::kBf16) {
+    args.out_bf16 = out.as<std::uint16_t>();
+  } else {
+    args.out = out.as<float>();
+  }
   args.out_stride = out.dim(1);
   args.key = kv.key.data();
   args.value = kv.value.data();
@@ -382,14 +395,15 @@ void CpuBackend::attention(Tensor out, Tensor qkv, KvCacheView kv, const Forward
 
 void CpuBackend::gather_rows(Tensor out, Tensor x, Tensor indices) {
   LLMRUN_CHECK(x.rank() == 2 && indices.rank() == 1);
-  const std::int64_t size = x.dim(1);
-  check_tensor(x, DType::kF32, {x.dim(0), size});
+  const DType dtype = product_dtype(x);
+  check_tensor(x, dtype, {x.dim(0), x.dim(1)});
   check_tensor(indices, DType::kI32, {indices.dim(0)});
-  check_tensor(out, DType::kF32, {indices.dim(0), size});
+  check_tensor(out, dtype, {indices.dim(0), x.dim(1)});
+  const std::size_t row_bytes = static_cast<std::size_t>(x.dim(1)) * dtype_bytes(dtype);
   for (std::int64_t r = 0; r < indices.dim(0); ++r) {
     const std::int64_t row = indices.as<std::int32_t>()[r];
     LLMRUN_CHECK(row >= 0 && row < x.dim(0));
-    std::copy_n(x.as<float>() + row * size, size, out.as<float>() + r * size);
+    std::memcpy(out.rows(r, 1).data(), x.rows(row, 1).data(), row_bytes);
   }
 }
 

@@ -33,8 +33,16 @@ void CpuElementwise::over_rows(const Tensor& tensor, const F& fn) {
 void CpuElementwise::rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, float eps) {
   LLMRUN_CHECK(x.rank() == 2);
   const std::int64_t size = x.dim(1);
-  check_tensor(out, DType::kF32, {x.dim(0), size});
   check_tensor(weight, DType::kF32, {size});
+  if (out.dtype() == DType::kBf16) {
+    check_tensor(out, DType::kBf16, {x.dim(0), size});
+    over_rows(x, [&](std::int64_t begin, std::int64_t end) {
+      kernels_.rms_norm_to_bf16(out.as<std::uint16_t>(), x.as<float>(), weight.as<float>(), eps,
+                                begin, end, size);
+    });
+    return;
+  }
+  check_tensor(out, DType::kF32, {x.dim(0), size});
   over_rows(x, [&](std::int64_t begin, std::int64_t end) {
     kernels_.rms_norm(out.as<float>(), size, x.as<float>(), size, weight.as<float>(), eps, begin,
                       end, size);

@@ -80,10 +80,11 @@ void CpuExperts::add_expert(const Tensor& inout, const Tensor& x, const float* f
     std::copy_n(x.as<float>() + rows_[static_cast<std::size_t>(i)] * hidden_size, hidden_size,
                 gathered_.as<float>() + i * hidden_size);
   }
-  linear_.run(scratch.as<float>(), gathered_.as<float>(), num_rows, gate_up,
-              kernels::LinearEpilogue::kGateMul, activation);
-  linear_.run(result_.as<float>(), scratch.as<float>(), num_rows, down,
-              kernels::LinearEpilogue::kStore);
+  const Tensor activations = scratch.rows(num_rows);
+  const Tensor gathered(gathered_.data(), DType::kF32, {num_rows, hidden_size});
+  const Tensor result(result_.data(), DType::kF32, {num_rows, hidden_size});
+  linear_.run(activations, gathered, gate_up, kernels::LinearEpilogue::kGateMul, activation);
+  linear_.run(result, activations, down, kernels::LinearEpilogue::kStore);
   for (std::int64_t i = 0; i < num_rows; ++i) {
     const std::int64_t t = rows_[static_cast<std::size_t>(i)];
     kernels_.add(inout.as<float>() + t * hidden_size, result_.as<float>() + i * hidden_size,

@@ -1,6 +1,7 @@
 #include "engine/backend/cpu/cpu_linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "engine/core/error.h"
@@ -15,6 +16,8 @@ using kernels::kPanelColumns;
 constexpr std::int64_t kTasksPerThread = 16;
 // Fewer rows in a task do not pay for reading the weights once more.
 constexpr std::int64_t kMinRowsPerTask = 96;
+// Activations of a task that may lie in the second-level cache beside the weights that pass.
+constexpr std::int64_t kCachedActivationBytes = std::int64_t{5} << 18;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -196,30 +199,46 @@ std::unique_ptr<CpuLinearWeight> CpuLinear::make_random(std::int64_t num_rows,
   return weight;
 }
 
-void CpuLinear::run(float* out, const float* x, std::int64_t num_rows,
-                    const CpuLinearWeight& weight, kernels::LinearEpilogue epilogue,
-                    Activation activation) {
+void CpuLinear::run(const Tensor& out, const Tensor& x, const CpuLinearWeight& weight,
+                    kernels::LinearEpilogue epilogue, Activation activation) {
+  const std::int64_t num_rows = x.dim(0);
   if (num_rows == 0) return;
   const kernels::LinearKernel& kernel = kernel_for(weight.dtype(), num_rows);
   const bool is_gate_up = epilogue == kernels::LinearEpilogue::kGateMul;
   kernels::LinearArgs args;
-  args.activations = x;
+  args.activations = x.data();
   args.activation_stride = weight.num_columns();
-  if (kernel.pack_activations != nullptr) {
-    pack_activations(kernel, x, num_rows, weight);
+  if (x.dtype() == DType::kBf16) {
+    LLMRUN_CHECK(input_dtype(weight) == DType::kBf16);
+  } else if (kernel.pack_activations != nullptr) {
+    pack_activations(kernel, x, weight);
     args.activations = activations_.data();
+    args.activation_stride = weight.padded_depth();
   }
   args.num_rows = num_rows;
   args.weight = weight.panels();
   args.num_columns = weight.num_rows();
   args.depth = weight.padded_depth();
   args.bias = weight.bias();
-  args.out = out;
+  if (out.dtype() == DType::kBf16) {
+    LLMRUN_CHECK(is_gate_up);
+    args.out_bf16 = out.as<std::uint16_t>();
+  } else {
+    args.out = out.as<float>();
+  }
   args.out_columns = is_gate_up ? weight.num_rows() / 2 : weight.num_rows();
   args.out_stride = args.out_columns;
   args.epilogue = epilogue;
   args.activation = activation;
   run_tasks(kernel, args, weight.num_panels());
+}
+
+DType CpuLinear::input_dtype(const CpuLinearWeight& weight) const {
+  const bool takes_bf16 = weight.dtype() == DType::kBf16 &&
+                          weight.padded_depth() == weight.num_columns() &&
+                          kernels_.linear_bf16.activation_dtype == DType::kBf16 &&
+                          kernels_.linear_bf16_few_rows.activation_dtype == DType::kBf16;
+  return takes_bf16 ? DType::kBf16 : DType::kF32;
 }
 
 void CpuLinear::read_row(float* out, const CpuLinearWeight& weight, std::int64_t row) const {
@@ -242,18 +261,18 @@ const kernels::LinearKernel& CpuLinear::kernel_for(DType dtype, std::int64_t num
   return kernels_.linear_bf16;
 }
 
-void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const float* x,
-                                 std::int64_t num_rows, const CpuLinearWeight& weight) {
+void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const Tensor& x,
+                                 const CpuLinearWeight& weight) {
   // Below this many elements waking the other threads costs more than they save.
   constexpr std::int64_t kElementsPerTask = 8192;
-  const kernels::ActivationSource source = {.x = x,
+  const std::int64_t num_rows = x.dim(0);
+  const kernels::ActivationSource source = {.x = x.as<float>(),
                                             .stride = weight.num_columns(),
                                             .depth = weight.num_columns(),
                                             .padded_depth = weight.padded_depth()};
-  activations_.reserve(kernel.activation_bytes(num_rows, source.padded_depth));
-  const std::int64_t rows = std::min(
-      num_rows,
-      round_up(std::max<std::int64_t>(kElementsPerTask / source.depth, 1), kernel.row_multiple));
+  activations_.reserve(static_cast<std::size_t>(num_rows * source.padded_depth) *
+                       dtype_bytes(kernel.activation_dtype));
+  const std::int64_t rows = std::clamp<std::int64_t>(kElementsPerTask / source.depth, 1, num_rows);
   const std::int64_t depth = std::min(
       source.padded_depth, round_up(ceil_div(kElementsPerTask, rows), kernels::kDepthAlignment));
   const std::int64_t depth_tasks = ceil_div(source.padded_depth, depth);
@@ -281,26 +300,47 @@ std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
 }
 
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
-// once, and along the rows only when the panels do not keep all threads busy.
+// once, and along the rows when the panels do not keep all threads busy or a thread's cache would
+// not hold the activations of all rows.
 void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                           std::int64_t num_panels) {
   const std::int64_t task_panels = panels_per_task(kernel, args, num_panels);
   const std::int64_t panel_tasks = ceil_div(num_panels, task_panels);
   const std::int64_t wanted = kTasksPerThread / 2 * pool_.num_threads();
-  const std::int64_t row_parts =
-      std::clamp<std::int64_t>(args.num_rows / kMinRowsPerTask, 1, ceil_div(wanted, panel_tasks));
+  const std::int64_t row_bytes =
+      args.depth * static_cast<std::int64_t>(dtype_bytes(kernel.activation_dtype));
+  const std::int64_t for_threads = ceil_div(wanted, panel_tasks);
+  const std::int64_t for_caches = ceil_div(args.num_rows * row_bytes, kCachedActivationBytes);
+  const std::int64_t row_parts = std::clamp<std::int64_t>(args.num_rows / kMinRowsPerTask, 1,
+                                                          std::max(for_threads, for_caches));
   const std::int64_t rows_per_task =
       round_up(ceil_div(args.num_rows, row_parts), kernel.row_multiple);
   const std::int64_t row_tasks = ceil_div(args.num_rows, rows_per_task);
-  pool_.parallel_for(panel_tasks * row_tasks, [&](std::int64_t task, std::int32_t thread) {
+  next_panel_task_.assign(static_cast<std::size_t>(row_tasks), 0);
+  pool_.parallel_for(panel_tasks * row_tasks, [&](std::int64_t, std::int32_t thread) {
+    const auto [row_task, panel_task] = claim_task(thread % row_tasks, panel_tasks);
     kernels::LinearRange range;
-    range.panel_begin = task / row_tasks * task_panels;
+    range.panel_begin = panel_task * task_panels;
     range.panel_end = std::min(range.panel_begin + task_panels, num_panels);
-    range.row_begin = task % row_tasks * rows_per_task;
+    range.row_begin = row_task * rows_per_task;
     range.row_end = std::min(range.row_begin + rows_per_task, args.num_rows);
     kernel.run(args, range,
                scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_);
   });
+}
+
+// The next panels of a part of the rows: of `preferred`, or of the part after it that has some
+// left. Threads that stay with a part keep its activations in their caches.
+CpuLinear::ClaimedTask CpuLinear::claim_task(std::int64_t preferred, std::int64_t panel_tasks) {
+  const auto row_tasks = static_cast<std::int64_t>(next_panel_task_.size());
+  for (std::int64_t i = 0; i < row_tasks; ++i) {
+    const std::int64_t row_task = (preferred + i) % row_tasks;
+    std::atomic_ref<std::int64_t> next(next_panel_task_[static_cast<std::size_t>(row_task)]);
+    if (next.load(std::memory_order_relaxed) >= panel_tasks) continue;
+    const std::int64_t panel_task = next.fetch_add(1, std::memory_order_relaxed);
+    if (panel_task < panel_tasks) return {row_task, panel_task};
+  }
+  throw Error(ErrorKind::kInternal, "more calls than tasks");
 }
 
 }  // namespace llmrun

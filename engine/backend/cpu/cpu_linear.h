@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/cpu_memory.h"
@@ -56,10 +57,13 @@ class CpuLinear {
                                                DType dtype, bool is_gate_up, bool has_bias,
                                                float stddev, std::uint64_t seed);
 
-  // out [M, N] (or [M, N / 2] for kGateMul), x [M, K], both float32 and contiguous. `activation`:
-  // of kGateMul.
-  void run(float* out, const float* x, std::int64_t num_rows, const CpuLinearWeight& weight,
+  // out [M, N] (or [M, N / 2] for kGateMul), x [M, K], each float32, or bf16 as input_dtype() and
+  // Backend::linear_input_dtype() say: x where it is kBf16, out for kGateMul. `activation`: of
+  // kGateMul.
+  void run(const Tensor& out, const Tensor& x, const CpuLinearWeight& weight,
            kernels::LinearEpilogue epilogue, Activation activation = Activation::kSilu);
+  // The dtype of x that needs no conversion.
+  DType input_dtype(const CpuLinearWeight& weight) const;
   // out [K] = row `row` of the weight.
   void read_row(float* out, const CpuLinearWeight& weight, std::int64_t row) const;
 
@@ -68,18 +72,24 @@ class CpuLinear {
                                              const std::vector<Tensor>& biases, DType dtype,
                                              bool is_gate_up);
   const kernels::LinearKernel& kernel_for(DType dtype, std::int64_t num_rows) const;
-  void pack_activations(const kernels::LinearKernel& kernel, const float* x, std::int64_t num_rows,
+  void pack_activations(const kernels::LinearKernel& kernel, const Tensor& x,
                         const CpuLinearWeight& weight);
   std::int64_t panels_per_task(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                                std::int64_t num_panels) const;
   void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                  std::int64_t num_panels);
+  struct ClaimedTask {
+    std::int64_t row_task;
+    std::int64_t panel_task;
+  };
+  ClaimedTask claim_task(std::int64_t preferred, std::int64_t panel_tasks);
 
   ThreadPool& pool_;
   const kernels::CpuKernels& kernels_;
   bool deterministic_;
   HostBuffer activations_;
-  HostBuffer scratch_;  // scratch_stride_ bytes a thread
+  std::vector<std::int64_t> next_panel_task_;  // of each part of the rows
+  HostBuffer scratch_;                         // scratch_stride_ bytes a thread
   std::size_t scratch_stride_ = 0;
 };
 

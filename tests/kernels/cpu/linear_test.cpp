@@ -54,41 +54,16 @@ class LinearCase {
 
   AlignedVector<float> run(const std::vector<LinearRange>& ranges) const {
     AlignedVector<float> out = initial_out_;
-    AlignedVector<std::byte> activations(kernel_.activation_bytes(shape_.rows, padded_depth_));
-    if (!activations.empty()) {
-      const std::int64_t middle =
-          ceil_div(ceil_div(shape_.rows, 2), kernel_.row_multiple) * kernel_.row_multiple;
-      const std::int64_t cut = std::min(middle, shape_.rows);
-      const std::int64_t depth_cut = padded_depth_ / 2 / kDepthAlignment * kDepthAlignment;
-      const ActivationSource source = {.x = x_.data(),
-                                       .stride = shape_.depth,
-                                       .depth = shape_.depth,
-                                       .padded_depth = padded_depth_};
-      for (const auto& [row_begin, row_end] :
-           {std::pair(std::int64_t{0}, cut), {cut, shape_.rows}}) {
-        kernel_.pack_activations(activations.data(), source, {row_begin, row_end, 0, depth_cut});
-        kernel_.pack_activations(activations.data(), source,
-                                 {row_begin, row_end, depth_cut, padded_depth_});
-      }
-    }
-    LinearArgs args;
-    args.activations =
-        activations.empty() ? static_cast<const void*>(x_.data()) : activations.data();
-    args.activation_stride = shape_.depth;
-    args.num_rows = shape_.rows;
-    args.weight = packed_.data();
-    args.num_columns = shape_.columns;
-    args.depth = padded_depth_;
-    args.bias = bias_.empty() ? nullptr : bias_.data();
-    args.out = out.data();
-    args.out_stride = out_columns_;
-    args.out_columns = out_columns_;
-    args.epilogue = epilogue_;
-    AlignedVector<std::byte> scratch(kernel_.scratch_bytes);
-    for (const LinearRange& range : ranges) kernel_.run(args, range, scratch.data());
+    run(ranges, out.data(), nullptr);
     return out;
   }
-  AlignedVector<float> run() const { return run({{0, shape_.rows, 0, num_panels_}}); }
+  AlignedVector<float> run() const { return run(all()); }
+  // kGateMul rounded to bf16.
+  std::vector<std::uint16_t> run_to_bf16() const {
+    std::vector<std::uint16_t> out(initial_out_.size());
+    run(all(), nullptr, out.data());
+    return out;
+  }
 
   // Expected output element, and the sum of absolute terms its rounding error is measured against.
   void expect(std::int64_t row, std::int64_t column, double& value, double& magnitude) const {
@@ -109,6 +84,43 @@ class LinearCase {
   }
 
  private:
+  std::vector<LinearRange> all() const { return {{0, shape_.rows, 0, num_panels_}}; }
+  void run(const std::vector<LinearRange>& ranges, float* out, std::uint16_t* out_bf16) const {
+    AlignedVector<std::byte> activations;
+    if (kernel_.pack_activations != nullptr) {
+      activations.resize(static_cast<std::size_t>(shape_.rows * padded_depth_) *
+                         dtype_bytes(kernel_.activation_dtype));
+      const std::int64_t cut = ceil_div(shape_.rows, 2);
+      const std::int64_t depth_cut = padded_depth_ / 2 / kDepthAlignment * kDepthAlignment;
+      const ActivationSource source = {.x = x_.data(),
+                                       .stride = shape_.depth,
+                                       .depth = shape_.depth,
+                                       .padded_depth = padded_depth_};
+      for (const auto& [row_begin, row_end] :
+           {std::pair(std::int64_t{0}, cut), {cut, shape_.rows}}) {
+        kernel_.pack_activations(activations.data(), source, {row_begin, row_end, 0, depth_cut});
+        kernel_.pack_activations(activations.data(), source,
+                                 {row_begin, row_end, depth_cut, padded_depth_});
+      }
+    }
+    LinearArgs args;
+    args.activations =
+        activations.empty() ? static_cast<const void*>(x_.data()) : activations.data();
+    args.activation_stride = activations.empty() ? shape_.depth : padded_depth_;
+    args.num_rows = shape_.rows;
+    args.weight = packed_.data();
+    args.num_columns = shape_.columns;
+    args.depth = padded_depth_;
+    args.bias = bias_.empty() ? nullptr : bias_.data();
+    args.out = out;
+    args.out_bf16 = out_bf16;
+    args.out_stride = out_columns_;
+    args.out_columns = out_columns_;
+    args.epilogue = epilogue_;
+    AlignedVector<std::byte> scratch(kernel_.scratch_bytes);
+    for (const LinearRange& range : ranges) kernel_.run(args, range, scratch.data());
+  }
+
   // Where the bias of a weight row stands: gate and up panels alternate.
   std::size_t bias_index(std::int64_t column) const {
     if (epilogue_ != LinearEpilogue::kGateMul) return static_cast<std::size_t>(column);
@@ -246,6 +258,22 @@ TEST_CASE("a row's result is the same bits whatever the rows, ranges and blocks 
           CHECK(std::memcmp(whole.data(), part.data(), bytes) == 0);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("a gated product in bf16 is the rounded result in float32") {
+  for (const NamedKernel& named : runnable_kernels()) {
+    for (const std::int64_t columns : {32, 62, 200}) {
+      const LinearCase linear(named, {37, columns, 96}, LinearEpilogue::kGateMul, true);
+      const AlignedVector<float> expected = linear.run();
+      const std::vector<std::uint16_t> got = linear.run_to_bf16();
+      std::size_t num_different = 0;
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        num_different += got[i] == float_to_bf16(expected[i]) ? 0U : 1U;
+      }
+      INFO(std::string(named.kernel->name) << " columns " << columns);
+      CHECK(num_different == 0);
     }
   }
 }
