@@ -3,6 +3,7 @@
 //
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/linear.h"
@@ -17,8 +18,59 @@ constexpr std::int64_t kTileDepth = 32;
 constexpr std::int64_t kTileElements = kTileRows * kTileDepth;
 constexpr std::int64_t kBlockRows = 2 * kTileRows;    // rows of one register block
 constexpr std::int64_t kCStride = 2 * kPanelColumns;  // columns of one register block
-constexpr std::size_t kScratchBytes =
-    static_cast<std::size_t>(kBlockRows * kCStride) * sizeof(float);
+constexpr std::int64_t kBlockSums = kBlockRows * kCStride;
+constexpr std::size_t kScratchBytes = static_cast<std::size_t>(2 * kBlockSums) * sizeof(float);
+
+// What is done between the products of a block, since tiles, vectors and loads have units of their
+// own: the epilogue of the block before, a few rows at a time, and asking for the weights of the
+// panels that come next.
+class SideWork {
+ public:
+  explicit SideWork(const LinearArgs& args) : args_(args) {}
+
+  // c holds the sums of these rows and panels.
+  void begin_epilogue(const float* c, std::int64_t row, std::int64_t num_rows, std::int64_t panel,
+                      std::int64_t num_panels) {
+    c_ = c;
+    row_ = row;
+    row_end_ = row + num_rows;
+    panel_ = panel;
+    num_panels_ = num_panels;
+  }
+  void begin_fetch(const std::uint16_t* weight, std::int64_t num_elements) {
+    fetch_ = weight;
+    fetch_end_ = weight + num_elements;
+  }
+  // A share for each of a block's `num_steps` steps, so that the epilogue is done by the last and
+  // the weights after `num_blocks` blocks.
+  void plan(std::int64_t num_steps, std::int64_t num_blocks) {
+    rows_per_step_ = (kBlockRows + num_steps - 1) / num_steps;
+    lines_per_step_ = (2 * kTileRows + num_blocks - 1) / num_blocks;
+  }
+  void step() {
+    finish_rows(rows_per_step_);
+    for (std::int64_t i = 0; i < lines_per_step_ && fetch_ < fetch_end_; ++i, fetch_ += 32) {
+      __builtin_prefetch(fetch_, 0, 2);
+    }
+  }
+  void finish_rows(std::int64_t count) {
+    for (; count > 0 && row_ < row_end_; --count, ++row_, c_ += kCStride) {
+      finish_tile(args_, c_, kCStride, row_, 1, panel_, num_panels_);
+    }
+  }
+
+ private:
+  const LinearArgs& args_;
+  const float* c_ = nullptr;
+  std::int64_t row_ = 0;
+  std::int64_t row_end_ = 0;
+  std::int64_t panel_ = 0;
+  std::int64_t num_panels_ = 0;
+  const std::uint16_t* fetch_ = nullptr;
+  const std::uint16_t* fetch_end_ = nullptr;
+  std::int64_t rows_per_step_ = 1;
+  std::int64_t lines_per_step_ = 1;
+};
 
 // Up to 32 rows of activations times two panels of weights, or a part of that.
 struct BlockArgs {
@@ -37,9 +89,9 @@ inline void fetch_tile(const std::uint16_t* tile) {
 }
 
 // Tiles: 0-3 sums, 4 and 5 activations, 6 weights.
-// kFetch: the weights come from memory and are read once.
+// kFetch: the weights have not been asked for.
 template <bool kTwoRows, bool kTwoPanels, bool kFetch>
-void multiply_block(const BlockArgs& args) {
+void multiply_block(const BlockArgs& args, SideWork& side_work) {
   _tile_zero(0);
   if constexpr (kTwoPanels) _tile_zero(1);
   if constexpr (kTwoRows) _tile_zero(2);
@@ -65,6 +117,7 @@ void multiply_block(const BlockArgs& args) {
       fetch_tile(w + kAheadElements);
       if constexpr (kTwoPanels) fetch_tile(w + args.w_stride + kAheadElements);
     }
+    side_work.step();
     a += kTileDepth;
     w += kTileElements;
   }
@@ -77,13 +130,13 @@ void multiply_block(const BlockArgs& args) {
 }
 
 template <bool kFetch>
-void multiply(const BlockArgs& args, bool two_rows, bool two_panels) {
+void multiply(const BlockArgs& args, SideWork& side_work, bool two_rows, bool two_panels) {
   if (two_rows) {
-    two_panels ? multiply_block<true, true, kFetch>(args)
-               : multiply_block<true, false, kFetch>(args);
+    two_panels ? multiply_block<true, true, kFetch>(args, side_work)
+               : multiply_block<true, false, kFetch>(args, side_work);
   } else {
-    two_panels ? multiply_block<false, true, kFetch>(args)
-               : multiply_block<false, false, kFetch>(args);
+    two_panels ? multiply_block<false, true, kFetch>(args, side_work)
+               : multiply_block<false, false, kFetch>(args, side_work);
   }
 }
 
@@ -107,17 +160,25 @@ inline void fetch_output(const LinearArgs& args, std::int64_t row, std::int64_t 
 // All rows pass over two panels before the next two.
 void run(const LinearArgs& args, const LinearRange& range, void* scratch) {
   AmxTiles tiles;
+  SideWork side_work(args);
   const std::int64_t range_rows = range.row_end - range.row_begin;
-  const bool is_single_pass = range_rows <= kBlockRows;
+  const std::int64_t num_blocks = (range_rows + kBlockRows - 1) / kBlockRows;
   bool is_whole_block = true;
   BlockArgs block = {};
   block.a_stride = args.activation_stride;
   block.w_stride = kPanelColumns * args.depth;
   block.num_tiles = args.depth / kTileDepth;
   block.c = static_cast<float*>(scratch);
+  float* other_c = block.c + kBlockSums;
+  side_work.plan(block.num_tiles, num_blocks);
   for (std::int64_t panel = range.panel_begin; panel < range.panel_end; panel += 2) {
-    const std::int64_t num_panels = range.panel_end - panel < 2 ? 1 : 2;
+    const std::int64_t panels_left = range.panel_end - panel;
+    const std::int64_t num_panels = panels_left < 2 ? 1 : 2;
     block.w = static_cast<const std::uint16_t*>(args.weight) + panel * block.w_stride;
+    if (num_blocks > 1 && panels_left > 2) {
+      side_work.begin_fetch(block.w + 2 * block.w_stride,
+                            (panels_left < 4 ? 1 : 2) * block.w_stride);
+    }
     for (std::int64_t row = range.row_begin; row < range.row_end; row += kBlockRows) {
       const std::int64_t rows = range.row_end - row < kBlockRows ? range.row_end - row : kBlockRows;
       if (rows < kBlockRows || !is_whole_block) {
@@ -127,14 +188,18 @@ void run(const LinearArgs& args, const LinearRange& range, void* scratch) {
       }
       block.a = static_cast<const std::uint16_t*>(args.activations) + row * block.a_stride;
       fetch_output(args, row, rows, panel, num_panels);
-      if (is_single_pass) {
-        multiply<true>(block, rows > kTileRows, num_panels == 2);
+      const bool is_first_pass = row == range.row_begin;
+      if (num_blocks == 1 || (is_first_pass && panel == range.panel_begin)) {
+        multiply<true>(block, side_work, rows > kTileRows, num_panels == 2);
       } else {
-        multiply<false>(block, rows > kTileRows, num_panels == 2);
+        multiply<false>(block, side_work, rows > kTileRows, num_panels == 2);
       }
-      finish_tile(args, block.c, kCStride, row, rows, panel, num_panels);
+      side_work.finish_rows(kBlockRows);
+      side_work.begin_epilogue(block.c, row, rows, panel, num_panels);
+      std::swap(block.c, other_c);
     }
   }
+  side_work.finish_rows(kBlockRows);
 }
 
 }  // namespace
