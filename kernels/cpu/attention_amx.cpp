@@ -262,7 +262,8 @@ void weigh_group(const AmxScratch& scratch, const GroupState& state) {
   Vec maxima[4] = {old_largest, old_largest, old_largest, old_largest};
   for (std::int64_t t = 0; t < kKvTile; t += 4) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) maxima[i] = Vec::max(maxima[i], Vec::load(score + (t + i) * kLanes));
+    for (int i = 0; i < 4; ++i)
+      maxima[i] = Vec::max(maxima[i], Vec::load(score + (t + i) * kLanes));
   }
   const Vec largest = Vec::max(Vec::max(maxima[0], maxima[1]), Vec::max(maxima[2], maxima[3]));
   // A row that has seen nothing yet: any finite number, so that its weights are 0.

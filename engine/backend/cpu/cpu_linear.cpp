@@ -301,7 +301,9 @@ std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
 
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
 // once, and along the rows when the panels do not keep all threads busy or a thread's cache would
-// not hold the activations of all rows.
+// not hold the activations of all rows. Each thread begins with a part of its own, of the rows or
+// else of the panels, so that its activations stay in its caches and its weights follow each other
+// in memory.
 void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                           std::int64_t num_panels) {
   const std::int64_t task_panels = panels_per_task(kernel, args, num_panels);
@@ -315,32 +317,34 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
                                                           std::max(for_threads, for_caches));
   const std::int64_t rows_per_task =
       round_up(ceil_div(args.num_rows, row_parts), kernel.row_multiple);
-  const std::int64_t row_tasks = ceil_div(args.num_rows, rows_per_task);
-  next_panel_task_.assign(static_cast<std::size_t>(row_tasks), 0);
-  pool_.parallel_for(panel_tasks * row_tasks, [&](std::int64_t, std::int32_t thread) {
-    const auto [row_task, panel_task] = claim_task(thread % row_tasks, panel_tasks);
-    kernels::LinearRange range;
-    range.panel_begin = panel_task * task_panels;
-    range.panel_end = std::min(range.panel_begin + task_panels, num_panels);
-    range.row_begin = row_task * rows_per_task;
-    range.row_end = std::min(range.row_begin + rows_per_task, args.num_rows);
-    kernel.run(args, range,
-               scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_);
-  });
-}
-
-// The next panels of a part of the rows: of `preferred`, or of the part after it that has some
-// left. Threads that stay with a part keep its activations in their caches.
-CpuLinear::ClaimedTask CpuLinear::claim_task(std::int64_t preferred, std::int64_t panel_tasks) {
-  const auto row_tasks = static_cast<std::int64_t>(next_panel_task_.size());
-  for (std::int64_t i = 0; i < row_tasks; ++i) {
-    const std::int64_t row_task = (preferred + i) % row_tasks;
-    std::atomic_ref<std::int64_t> next(next_panel_task_[static_cast<std::size_t>(row_task)]);
-    if (next.load(std::memory_order_relaxed) >= panel_tasks) continue;
-    const std::int64_t panel_task = next.fetch_add(1, std::memory_order_relaxed);
-    if (panel_task < panel_tasks) return {row_task, panel_task};
+  parts_.clear();
+  if (rows_per_task < args.num_rows) {
+    for (std::int64_t row = 0; row < args.num_rows; row += rows_per_task) {
+      parts_.push_back({row, std::min(row + rows_per_task, args.num_rows), 0, panel_tasks});
+    }
+  } else {
+    for (std::int64_t i = 0; i < pool_.num_threads(); ++i) {
+      parts_.push_back({0, args.num_rows, i * panel_tasks / pool_.num_threads(),
+                        (i + 1) * panel_tasks / pool_.num_threads()});
+    }
   }
-  throw Error(ErrorKind::kInternal, "more calls than tasks");
+  pool_.parallel_for(pool_.num_threads(), [&](std::int64_t, std::int32_t thread) {
+    void* scratch = scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      Part& part = parts_[(static_cast<std::size_t>(thread) + i) % parts_.size()];
+      std::atomic_ref<std::int64_t> next(part.next_panel_task);
+      while (next.load(std::memory_order_relaxed) < part.end_panel_task) {
+        const std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= part.end_panel_task) break;
+        kernels::LinearRange range;
+        range.row_begin = part.row_begin;
+        range.row_end = part.row_end;
+        range.panel_begin = task * task_panels;
+        range.panel_end = std::min(range.panel_begin + task_panels, num_panels);
+        kernel.run(args, range, scratch);
+      }
+    }
+  });
 }
 
 }  // namespace llmrun

@@ -78,18 +78,21 @@ class CpuLinear {
                                std::int64_t num_panels) const;
   void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                  std::int64_t num_panels);
-  struct ClaimedTask {
-    std::int64_t row_task;
-    std::int64_t panel_task;
+
+  // Tasks that a thread takes one after the other: these rows, and panels in the order of memory.
+  struct Part {
+    std::int64_t row_begin;
+    std::int64_t row_end;
+    std::int64_t next_panel_task;  // taken by fetch_add
+    std::int64_t end_panel_task;
   };
-  ClaimedTask claim_task(std::int64_t preferred, std::int64_t panel_tasks);
 
   ThreadPool& pool_;
   const kernels::CpuKernels& kernels_;
   bool deterministic_;
   HostBuffer activations_;
-  std::vector<std::int64_t> next_panel_task_;  // of each part of the rows
-  HostBuffer scratch_;                         // scratch_stride_ bytes a thread
+  std::vector<Part> parts_;
+  HostBuffer scratch_;  // scratch_stride_ bytes a thread
   std::size_t scratch_stride_ = 0;
 };
 
