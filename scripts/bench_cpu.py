@@ -125,7 +125,7 @@ def main():
 
     build, out = pathlib.Path(args.build), pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    bench = [str(build / "llmrun-kernel-bench"), "--threads", str(args.threads), "--model-shape", args.model]
+    bench = [str(build / "llmrun-kernel-bench"), "--device", "cpu", "--threads", str(args.threads), "--model-shape", args.model]
     kernels = json.loads(run(bench + ["--output", "json"]))
     peaks = {"bandwidth": kernels["read_bytes_per_s"], "flops": kernels["bf16_flops_per_s"]}
     medians, samples = measure(str(build / "llmrun"), args.model, args.threads, args.repeats)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures `llmrun throughput` on this machine's GPU over a fixed list of workloads.
+"""Measures `llmrun throughput` on this machine's GPU over a fixed list of workloads, then its operations one by one.
 
 usage: bench_gpu.py --out results/cuda-CARD [--only NAME,...] [--skip NAME,...] [--time-limit S] [-- FLAGS FOR LLMRUN]
        bench_gpu.py --out DIR --note     only rewrite DIR/README.md, after runs of several calls were put together
@@ -7,7 +7,8 @@ usage: bench_gpu.py --out results/cuda-CARD [--only NAME,...] [--skip NAME,...] 
        bench_gpu.py --list
 
 Writes, for each workload, DIR/NAME.json (the report of `llmrun throughput --output-json`) and DIR/NAME.txt (its text, its
-log and exit code); beside them DIR/environment.json and DIR/README.md. A workload that fails leaves its text and the
+log and exit code); DIR/kernels.json, what llmrun-kernel-bench, which lies beside llmrun, says of each shape ("kernels" in
+--only and --skip); beside them DIR/environment.json and DIR/README.md. A workload that fails leaves its text and the
 next one runs. What stands in DIR/README.md from a line "## Notes" on is kept. scripts/update_readme.py makes README.md's
 tables of the JSON files. Only the program and the source tree are needed, no build folder and no package.
 """
@@ -52,6 +53,9 @@ class Workload:
         return words[words.index(name) + 1] if name in words else None
 
 
+KERNELS = "kernels"
+KERNEL_SHAPES = ["qwen2-7b", "llama-3-8b"]
+KERNEL_SECONDS = 0.05  # for each operation
 QWEN2 = "shape:qwen2-7b"
 LLAMA3 = "shape:llama-3-8b"
 WORKLOADS = [
@@ -250,7 +254,61 @@ def run_workload(workload, command, out, timeout_s):
     return report["valid"]
 
 
+def kernel_command(llmrun, shape, smoke):
+    program = str(pathlib.PurePath(llmrun).parent / "llmrun-kernel-bench")
+    arguments = ["--device", "cuda", "--model-shape", shape, "--seconds", str(KERNEL_SECONDS), "--output", "json"]
+    if smoke:
+        arguments = ["--device", "cpu", "--model-shape", "qwen2.5-0.5b", "--filter", "rms_norm", "--seconds", "0.01", "--output", "json"]
+    return [program, *arguments]
+
+
+def run_kernels(llmrun, out, smoke, timeout_s):
+    """Writes kernels.json; whether all shapes were timed. A failure leaves the file of an earlier run."""
+    results = []
+    start = time.monotonic()
+    for shape in KERNEL_SHAPES:
+        command = kernel_command(llmrun, shape, smoke)
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=timeout_s)
+            results.append({"command": shlex.join(command), **json.loads(done.stdout)})
+        except subprocess.TimeoutExpired:
+            print(f"| {KERNELS} | FAILED, {shape}: stopped at its limit of {timeout_s:.4g} s |", flush=True)
+            return False
+        except OSError as error:
+            print(f"| {KERNELS} | FAILED, {shape}: did not start: {error.strerror} |", flush=True)
+            return False
+        except json.JSONDecodeError:
+            print(f"| {KERNELS} | FAILED, {shape}: exit code {done.returncode}: {error_line(done.stderr)} |", flush=True)
+            return False
+    (out / "kernels.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    counts = [f"{result['model_shape']} {len(result['kernels'])} rows" for result in results]
+    print(f"| {KERNELS} | {', '.join(counts)} | {time.monotonic() - start:.1f} s |", flush=True)
+    return True
+
+
 # ---- the note ----
+
+
+def kernel_tables(folder):
+    """What kernels.json says, as Markdown, and its commands."""
+    try:
+        results = json.loads((folder / "kernels.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return "", []
+    parts = []
+    for result in results:
+        flops = result.get("bf16_flops_per_s")
+        limits = f"read {result['read_bytes_per_s'] / 1e9:.0f} GB/s" + ("" if flops is None else f", bf16 multiply {flops / 1e12:.0f} TFLOP/s")
+        lines = [f"Operations of {result['model_shape']} (`llmrun-kernel-bench`; medians; weights and KV caches cold, activations in the cache; "
+                 f"measured in the same run: {limits}):", "",
+                 "| operation | shape | tokens | us | GB/s | TFLOP/s | bound | share of the limit |", "|---|---|---|---|---|---|---|---|"]
+        for row in result["kernels"]:
+            seconds = row["median_s"]
+            lines.append(f"| {row['kernel']} | {row['shape']} | {row['num_tokens']} | {significant(1e6 * seconds)} | {row['bytes'] / seconds / 1e9:.0f} | "
+                         f"{row['flops'] / seconds / 1e12:.1f} | {row['bound']} | {100 * row['share_of_limit']:.0f} % |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts), [result["command"] for result in results]
+
 
 def text_ends(folder, workload):
     """The command and the outcome that a run left in its text, or None."""
@@ -281,11 +339,14 @@ def write_note(folder):
         rows.append(f"| {workload.name} | {summary(workload, report)} | {ends[1]} |")
         devices.append(report["device"]["description"])
         builds.append(f"{report['build']['version']} {report['build']['git_commit']} ({report['build']['compiler']}, {report['build']['build_type']})")
+    kernels, kernel_commands = kernel_tables(folder)
+    commands += ["    " + command for command in kernel_commands]
     parts = ["`llmrun throughput` on " + "; ".join(dict.fromkeys(devices)) + ". llmrun " + ", ".join(dict.fromkeys(builds)) + "." if devices
              else "No workload ended with a report.",
              "By `scripts/bench_gpu.py`, which writes this file up to a line \"## Notes\". Each workload has its report (`.json`), "
              "its text with log and exit code (`.txt`); the machine is in `environment.json`.",
              "\n".join(["| workload | figures | outcome |", "|---|---|---|"] + rows) if rows else "",
+             kernels,
              "Not run: " + ", ".join(missing) + "." if missing else "",
              "What ran, in the source folder:\n\n" + "\n".join(commands) if commands else "",
              "What this does not show: " + NOT_SHOWN + " Figures in tokens/s with a goal are of the steady window where the "
@@ -296,11 +357,12 @@ def write_note(folder):
 
 
 def chosen_workloads(parser, args):
-    known = {workload.name for workload in WORKLOADS}
+    known = {workload.name for workload in WORKLOADS} | {KERNELS}
     only, skip = (set(filter(None, text.split(","))) for text in (args.only, args.skip))
     for name in sorted((only | skip) - known):
         parser.error(f"unknown workload {name}; --list tells them")
-    return [one for one in WORKLOADS if (not only or one.name in only) and one.name not in skip]
+    workloads = [one for one in WORKLOADS if (not only or one.name in only) and one.name not in skip]
+    return workloads, (not only or KERNELS in only) and KERNELS not in skip
 
 
 def main():
@@ -318,6 +380,7 @@ def main():
     args = parser.parse_args()
     if args.list:
         print("\n".join(f"{one.name}: -m {one.model} {one.arguments}" for one in WORKLOADS))
+        print(f"{KERNELS}: llmrun-kernel-bench for {', '.join(KERNEL_SHAPES)}")
         return 0
     if not args.out:
         parser.error("--out is needed")
@@ -327,7 +390,7 @@ def main():
         write_note(out)
         return 0
 
-    workloads = chosen_workloads(parser, args)
+    workloads, with_kernels = chosen_workloads(parser, args)
     llmrun = relative_program(args.llmrun)
     (out / "environment.json").write_text(json.dumps(environment(llmrun), indent=2) + "\n", encoding="utf-8")
     end = time.monotonic() + args.time_limit
@@ -341,6 +404,14 @@ def main():
         command = command_line(llmrun, workload, args.extra, args.smoke)
         all_valid = run_workload(workload, command, out, min(args.timeout, left_s)) and all_valid
         write_note(out)
+    if with_kernels:
+        left_s = end - time.monotonic()
+        if left_s > 1:
+            all_valid = run_kernels(llmrun, out, args.smoke, min(args.timeout, left_s)) and all_valid
+            write_note(out)
+        else:
+            print(f"| {KERNELS} | left out: the time limit is reached |", flush=True)
+            all_valid = False
     return 0 if all_valid else 1
 
 

@@ -64,6 +64,12 @@ class LinearWeight {
 struct LinearSource {
   std::vector<Tensor> parts;   // host, each [N_i, K], f32 | f16 | bf16
   std::vector<Tensor> biases;  // host, each [N_i]; empty: no bias. As many as parts otherwise
+  // Only for a backend that reads_weights_in_pieces(): the parts have no memory, and this puts
+  // bytes [begin, begin + out.size()) of one of them, whole elements, into `out`. May be called by
+  // several threads; what it throws is thrown on.
+  using ReadPart =
+      std::function<void(std::size_t part, std::size_t begin, std::span<std::byte> out)>;
+  ReadPart read_part = nullptr;
 };
 
 // One expert of a mixture: an MLP of its own.
@@ -140,6 +146,9 @@ class Backend {
   virtual std::unique_ptr<LinearWeight> make_linear(const LinearSource& source, DType dtype) = 0;
   // The same for the two parts gate [I, H] and up [I, H] of an MLP, to be used by gate_up.
   virtual std::unique_ptr<LinearWeight> make_gate_up(const LinearSource& source, DType dtype) = 0;
+  // Whether both also take a source with `read_part`, and bring one piece of it to the device while
+  // the next is read.
+  virtual bool reads_weights_in_pieces() const { return false; }
   // Random normal weights made on the device, for benchmarks without a checkpoint. Never zeros.
   virtual std::unique_ptr<LinearWeight> make_random_linear(std::int64_t num_rows,
                                                            std::int64_t num_columns, bool has_bias,

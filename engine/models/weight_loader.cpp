@@ -94,7 +94,11 @@ CheckpointWeightLoader::Read CheckpointWeightLoader::read(const LinearSpec& spec
     if (found != result.tensors.end()) return found->second.tensor();
     return result.tensors.emplace(name, make(name)).first->second.tensor();
   };
+  const bool can_stay_in_files =
+      backend_.reads_weights_in_pieces() && !spec.is_transposed && !spec.normalizes_rows;
+  if (can_stay_in_files) result.source = unread_source(spec);
   for (const LinearSpec::Part& part : spec.parts) {
+    if (can_stay_in_files) break;
     const Tensor weight = tensor_of(part.name + ".weight", [&](const std::string& name) {
       if (spec.is_transposed) {
         return transposed(read(name, {spec.num_columns, part.stored_rows()}).tensor());
@@ -103,13 +107,40 @@ CheckpointWeightLoader::Read CheckpointWeightLoader::read(const LinearSpec& spec
       return spec.normalizes_rows ? normalized_rows(tensor.tensor()) : std::move(tensor);
     });
     result.source.parts.push_back(weight.rows(part.first_row, part.num_rows));
-    if (!spec.has_bias) continue;
+  }
+  for (const LinearSpec::Part& part : spec.parts) {
+    if (!spec.has_bias) break;
     const Tensor bias = tensor_of(part.name + ".bias", [&](const std::string& name) {
       return read(name, {part.stored_rows()});
     });
     result.source.biases.push_back(bias.rows(part.first_row, part.num_rows));
   }
   return result;
+}
+
+LinearSource CheckpointWeightLoader::unread_source(const LinearSpec& spec) {
+  LinearSource source;
+  struct Place {
+    StoredTensorReader tensor;
+    std::size_t first_byte;
+  };
+  std::vector<Place> places;
+  std::map<std::string, std::uint64_t> bytes_of_tensor;
+  for (const LinearSpec::Part& part : spec.parts) {
+    const StoredTensorReader tensor =
+        checkpoint_.find(part.name + ".weight", {part.stored_rows(), spec.num_columns});
+    source.parts.emplace_back(nullptr, tensor.dtype(),
+                              std::initializer_list{part.num_rows, spec.num_columns});
+    places.push_back({tensor, static_cast<std::size_t>(part.first_row * spec.num_columns) *
+                                  dtype_bytes(tensor.dtype())});
+    bytes_of_tensor[part.name] = tensor.num_bytes();
+  }
+  source.read_part = [places = std::move(places)](std::size_t part, std::size_t begin,
+                                                  std::span<std::byte> out) {
+    places[part].tensor.read(places[part].first_byte + begin, out);
+  };
+  for (const auto& [name, num_bytes] : bytes_of_tensor) num_bytes_done_ += num_bytes;
+  return source;
 }
 
 std::unique_ptr<LinearWeight> CheckpointWeightLoader::linear(const LinearSpec& spec) {

@@ -57,7 +57,8 @@ class WeightLoader {
 // Bytes of weights done, and in all.
 using LoadProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
-// Reads one matrix at a time, so that host memory holds little more than the largest.
+// Reads one matrix at a time, so that host memory holds little more than the largest; a backend
+// that reads in pieces needs only those.
 class CheckpointWeightLoader final : public WeightLoader {
  public:
   // `dtype` is what matrices are stored and multiplied in. The checkpoint and the backend must
@@ -79,6 +80,8 @@ class CheckpointWeightLoader final : public WeightLoader {
     LinearSource source;
   };
   Read read(const LinearSpec& spec);
+  // For a backend that reads in pieces: the parts without memory, and the way to read them.
+  LinearSource unread_source(const LinearSpec& spec);
   HostTensor read(const std::string& name, std::initializer_list<std::int64_t> shape);
   void report_progress() const;
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <set>
 #include <utility>
 
@@ -228,7 +227,8 @@ DType Checkpoint::main_dtype() const {
   return *main->first->dtype;
 }
 
-HostTensor Checkpoint::require(const std::string& name, std::initializer_list<std::int64_t> shape) {
+StoredTensorReader Checkpoint::find(const std::string& name,
+                                    std::initializer_list<std::int64_t> shape) {
   const auto it = entries_.find(name);
   if (it == entries_.end()) {
     throw Error(ErrorKind::kModel, fmt::format("{}: tensor {} is missing; expected shape [{}]",
@@ -252,23 +252,33 @@ HostTensor Checkpoint::require(const std::string& name, std::initializer_list<st
   if (!is_floating_point(*tensor.type)) {
     fail(fmt::format("type {}; supported are F32, F16 and BF16", tensor.type->name));
   }
-  HostTensor result(*tensor.type->dtype, shape);
-  const std::span bytes(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes));
-  std::atomic<bool> all_finite{true};
+  return {*this, file, tensor};
+}
+
+HostTensor Checkpoint::require(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  const StoredTensorReader tensor = find(name, shape);
+  HostTensor result(tensor.dtype(), shape);
+  const std::span bytes(result.bytes_.get(), static_cast<std::size_t>(tensor.num_bytes()));
   // One thread reads a page cache, or touches fresh memory, much slower than a bus or a good disk.
   readers().parallel_ranges(static_cast<std::int64_t>(bytes.size()), kReadBytes,
                             [&](std::int64_t begin, std::int64_t end, std::int32_t /*thread*/) {
-                              const auto piece =
-                                  bytes.subspan(static_cast<std::size_t>(begin),
-                                                static_cast<std::size_t>(end - begin));
-                              file.read(tensor, static_cast<std::uint64_t>(begin), piece);
-                              if (!is_finite(piece, *tensor.type->dtype)) all_finite = false;
+                              tensor.read(static_cast<std::uint64_t>(begin),
+                                          bytes.subspan(static_cast<std::size_t>(begin),
+                                                        static_cast<std::size_t>(end - begin)));
                             });
-  if (!all_finite) {
-    notes_.push_back(fmt::format("{}: tensor {} holds NaN or infinity: requests will fail",
-                                 file.path().string(), name));
-  }
   return result;
+}
+
+void StoredTensorReader::read(std::uint64_t begin, std::span<std::byte> out) const {
+  file_->read(*tensor_, begin, out);
+  if (!is_finite(out, dtype())) checkpoint_->note_not_finite(*file_, *tensor_);
+}
+
+void Checkpoint::note_not_finite(const WeightFile& file, const StoredTensor& tensor) {
+  const std::lock_guard lock(notes_mutex_);
+  if (!noted_not_finite_.insert(&tensor).second) return;
+  notes_.push_back(fmt::format("{}: tensor {} holds NaN or infinity: requests will fail",
+                               file.path().string(), tensor.name));
 }
 
 ThreadPool& Checkpoint::readers() {

@@ -11,7 +11,9 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +46,27 @@ class HostTensor {
   Tensor tensor_;
 };
 
+class Checkpoint;
+
+// A tensor that is still in its file, to be read in pieces. The checkpoint must outlive it.
+class StoredTensorReader {
+ public:
+  DType dtype() const { return *tensor_->type->dtype; }
+  std::uint64_t num_bytes() const { return tensor_->num_bytes; }
+  // Reads bytes [begin, begin + out.size()), whole elements. Throws Error(kModel) that names file
+  // and offset. Safe to call from several threads.
+  void read(std::uint64_t begin, std::span<std::byte> out) const;
+
+ private:
+  friend class Checkpoint;
+  StoredTensorReader(Checkpoint& checkpoint, const WeightFile& file, const StoredTensor& tensor)
+      : checkpoint_(&checkpoint), file_(&file), tensor_(&tensor) {}
+
+  Checkpoint* checkpoint_;
+  const WeightFile* file_;
+  const StoredTensor* tensor_;
+};
+
 class Checkpoint {
  public:
   struct Options {
@@ -63,6 +86,8 @@ class Checkpoint {
   // Reads a tensor. Throws when there is none of this name, or its shape is another, or its type is
   // none to compute with. Rank 0 to 4. Several threads read pieces of it.
   HostTensor require(const std::string& name, std::initializer_list<std::int64_t> shape);
+  // The same without reading it yet.
+  StoredTensorReader find(const std::string& name, std::initializer_list<std::int64_t> shape);
 
   // Marks a tensor as known and not needed.
   void ignore(const std::string& name);
@@ -70,6 +95,7 @@ class Checkpoint {
   std::vector<std::string> unused_names() const;
 
   // What is odd about the files but does not stop a run; one line each.
+  // Complete when no tensor is being read.
   const std::vector<std::string>& notes() const { return notes_; }
 
   // 16 hexadecimal digits that change with config.json, with any name, type or shape, and, all but
@@ -92,14 +118,18 @@ class Checkpoint {
   }
   [[noreturn]] void fail_no_weights() const;
   ThreadPool& readers();
+  friend class StoredTensorReader;
+  void note_not_finite(const WeightFile& file, const StoredTensor& tensor);
 
   std::filesystem::path folder_;
   Options options_;
   std::vector<WeightFile> files_;
   std::map<std::string, Entry> entries_;
   std::uint64_t num_bytes_ = 0;
-  std::vector<std::string> notes_;
-  std::unique_ptr<ThreadPool> readers_;  // made when the first tensor is read
+  std::mutex notes_mutex_;
+  std::vector<std::string> notes_;  // guarded by notes_mutex_ while tensors are read
+  std::set<const StoredTensor*> noted_not_finite_;  // guarded by notes_mutex_
+  std::unique_ptr<ThreadPool> readers_;             // made when the first tensor is read
 };
 
 }  // namespace llmrun

@@ -25,7 +25,9 @@ class RandomAccessFile {
   const std::filesystem::path& path() const { return path_; }
   std::uint64_t num_bytes() const { return num_bytes_; }
 
-  // Fills `out` with the bytes from `offset` on. Throws when they are not there.
+  // Fills `out` with the bytes from `offset` on. Throws when they are not there. Of a large read
+  // the kernel is asked for everything first: threads that read one file at several places defeat
+  // its own read-ahead, and a disk is only fast with many requests at once.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
   // The same, as text; the caller has checked `size` against a limit.
   std::string read_text(std::uint64_t offset, std::uint64_t size) const;
@@ -37,6 +39,8 @@ class RandomAccessFile {
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
+  void read_ahead(std::uint64_t offset, std::uint64_t size) const;
+
   std::filesystem::path path_;
   int fd_ = -1;
   std::uint64_t num_bytes_ = 0;

@@ -188,7 +188,7 @@ __device__ __forceinline__ void store_tile(const float (&sums)[128], const CUten
 #endif
 
 template <typename T>
-__global__ void __cluster_dims__(kClusterBlocks, 1, 1) __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, 1)
     gate_up_kernel(const __grid_constant__ CUtensorMap tokens,
                    const __grid_constant__ CUtensorMap weights,
                    const __grid_constant__ CUtensorMap out,
@@ -252,8 +252,11 @@ void launch_gate_up(const Launch& options, const LinearArguments& args) {
       "gate and up");
   const int num_clusters = std::min(
       device_attribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks, arguments.num_turns());
-  launch(options, "gate and up", kernel, dim3(static_cast<unsigned>(num_clusters * kClusterBlocks)),
-         dim3(kThreads), kSharedBytes, tokens, weights, out, arguments);
+  Launch in_clusters = options;
+  in_clusters.cluster_blocks = kClusterBlocks;
+  launch(in_clusters, "gate and up", kernel,
+         dim3(static_cast<unsigned>(num_clusters * kClusterBlocks)), dim3(kThreads), kSharedBytes,
+         tokens, weights, out, arguments);
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 // wait lasts until this kernel has ended.
 #pragma once
 
+#include <array>
+#include <cstddef>
+
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/check.h"
@@ -15,6 +18,9 @@ namespace llmrun::kernels {
 struct Launch {
   cudaStream_t stream = nullptr;
   bool overlap = false;
+  // Blocks of a cluster, which run at the same time and reach each other's shared memory
+  // (compute capability 9); the grid's width is a multiple of it. 1: no clusters.
+  unsigned cluster_blocks = 1;
 };
 
 #ifdef __CUDACC__
@@ -34,16 +40,25 @@ __device__ __forceinline__ void allow_next() {
 template <typename... Parameters, typename... Arguments>
 void launch(const Launch& options, const char* name, void (*kernel)(Parameters...), dim3 grid,
             dim3 block, std::size_t shared_bytes, Arguments... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  std::array<cudaLaunchAttribute, 2> attributes{};
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = options.stream;
-  config.attrs = &attribute;
-  config.numAttrs = options.overlap ? 1 : 0;
+  config.attrs = attributes.data();
+  if (options.overlap) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (options.cluster_blocks > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = options.cluster_blocks;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+  }
   check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name);
 }
 

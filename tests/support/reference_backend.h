@@ -48,7 +48,7 @@ inline float round_to(DType dtype, float value) {
   return value;
 }
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend : public Backend {
  public:
   std::string name() const override { return "reference"; }
   std::string description() const override { return "plain loops"; }

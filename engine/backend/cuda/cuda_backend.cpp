@@ -100,7 +100,8 @@ class CudaBackend final : public Backend {
     return std::make_unique<CudaBuffer>(num_bytes);
   }
   void copy_to_device(Tensor device, const void* host) override {
-    weights_.copier().copy(device.data(), host, device.num_bytes());
+    weights_.copier().copy(device.data(), device.num_bytes(),
+                           HostToDeviceCopier::from_memory(host));
   }
   void copy_to_host(void* host, Tensor device) override {
     if (device.num_bytes() == 0) return;
@@ -130,6 +131,7 @@ class CudaBackend final : public Backend {
     return noted(
         weights_.make_random(2 * intermediate_size, hidden_size, dtype, false, true, stddev, seed));
   }
+  bool reads_weights_in_pieces() const override { return true; }
   DeviceTensor make_vector(Tensor host) override {
     LLMRUN_CHECK(host.rank() == 1);
     DeviceTensor result = allocate_tensor(DType::kF32, {host.dim(0)});
@@ -251,6 +253,8 @@ void CudaBackend::prepare(const StepLimits& limits) {
 }
 
 std::size_t CudaBackend::step_bytes(const StepLimits& limits) const {
+  // What loading takes beside the weights is given back before all this is taken.
+  static_assert(CudaWeightMaker::kStagingBytes <= kDriverBytes);
   const CudaAttention::Options attention = attention_options(limits);
   return CudaLinear::num_bytes(limits.max_num_tokens, limits.intermediate_size, options_.dtype) +
          CudaAttention::num_bytes(attention) +

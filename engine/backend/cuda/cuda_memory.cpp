@@ -12,8 +12,8 @@
 namespace llmrun {
 namespace {
 
-constexpr std::int32_t kMaxThreads = 4;
-constexpr std::int64_t kCopyBytes = 1 << 20;  // one thread copies at once
+constexpr std::int32_t kMaxThreads = 8;
+constexpr std::int64_t kFillBytes = 1 << 20;  // one thread fills at once
 
 }  // namespace
 
@@ -70,20 +70,24 @@ void CudaEvent::wait() const {
 }
 
 HostToDeviceCopier::HostToDeviceCopier(cudaStream_t stream)
-    : stream_(stream),
-      threads_({.num_threads = std::min(kMaxThreads, default_num_threads()), .spin_us = 0}) {}
+    : stream_(stream), threads_({.num_threads = std::min(kMaxThreads, default_num_threads())}) {}
 
-void HostToDeviceCopier::copy(void* device, const void* source, std::size_t num_bytes) {
+HostToDeviceCopier::Fill HostToDeviceCopier::from_memory(const void* source) {
+  return [source](std::size_t begin, std::span<std::byte> out) {
+    std::memcpy(out.data(), static_cast<const std::byte*>(source) + begin, out.size());
+  };
+}
+
+void HostToDeviceCopier::copy(void* device, std::size_t num_bytes, const Fill& fill) {
   for (std::size_t begin = 0; begin < num_bytes; begin += kPieceBytes) {
     const std::size_t count = std::min(kPieceBytes, num_bytes - begin);
     Piece& piece = pieces_[next_];
     next_ = (next_ + 1) % pieces_.size();
     piece.is_free.wait();
-    const std::byte* from = static_cast<const std::byte*>(source) + begin;
-    threads_.parallel_ranges(static_cast<std::int64_t>(count), kCopyBytes,
+    threads_.parallel_ranges(static_cast<std::int64_t>(count), kFillBytes,
                              [&](std::int64_t first, std::int64_t last, std::int32_t /*thread*/) {
-                               std::memcpy(piece.memory.data() + first, from + first,
-                                           static_cast<std::size_t>(last - first));
+                               fill(begin + static_cast<std::size_t>(first),
+                                    {piece.memory.data() + first, piece.memory.data() + last});
                              });
     check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(device) + begin, piece.memory.data(), count,
                                cudaMemcpyHostToDevice, stream_),

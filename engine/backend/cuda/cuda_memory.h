@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include <cuda_runtime_api.h>
@@ -56,23 +57,31 @@ class CudaEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-// Copies host memory of any kind to the device. While one piece crosses the bus, a few threads put
-// the next into page-locked memory: one alone is slower than the bus.
+// Brings bytes of the host to the device. While one piece crosses the bus, a few threads put the
+// next into page-locked memory, from a file or from other memory: one alone is slower than the bus.
 class HostToDeviceCopier {
  public:
   explicit HostToDeviceCopier(cudaStream_t stream);
-  // `source` may be reused when this returns; the copy is queued on the stream.
-  void copy(void* device, const void* source, std::size_t num_bytes);
+
+  // Puts bytes [begin, begin + out.size()) of what is copied into `out`. Called by several threads.
+  using Fill = std::function<void(std::size_t begin, std::span<std::byte> out)>;
+  // `fill` is not used after this returns; the copy is queued on the stream. Throws what `fill`
+  // throws; the device's memory is then filled in part.
+  void copy(void* device, std::size_t num_bytes, const Fill& fill);
+  static Fill from_memory(const void* source);
+
+  // Page-locked memory it keeps, on the host.
+  static constexpr std::size_t kPieceBytes = std::size_t{16} << 20;
+  static constexpr std::size_t kNumPieces = 3;
 
  private:
-  static constexpr std::size_t kPieceBytes = std::size_t{16} << 20;
   struct Piece {
     PinnedBuffer memory{kPieceBytes};
     CudaEvent is_free;
   };
   cudaStream_t stream_;
   ThreadPool threads_;
-  std::array<Piece, 3> pieces_;
+  std::array<Piece, kNumPieces> pieces_;
   std::size_t next_ = 0;
 };
 

@@ -10,12 +10,15 @@
 namespace llmrun {
 namespace {
 
-// Rows are converted on the device in pieces of about this size.
-constexpr std::size_t kStagingBytes = std::size_t{64} << 20;
+HostToDeviceCopier::Fill part_of(const LinearSource& source, std::size_t part) {
+  if (!source.read_part) return HostToDeviceCopier::from_memory(source.parts[part].data());
+  return [&source, part](std::size_t begin, std::span<std::byte> out) {
+    source.read_part(part, begin, out);
+  };
+}
 
-const std::byte* element(const Tensor& tensor, std::int64_t index) {
-  return static_cast<const std::byte*>(tensor.data()) +
-         static_cast<std::size_t>(index) * dtype_bytes(tensor.dtype());
+HostToDeviceCopier::Fill bytes_of(const Tensor& host) {
+  return HostToDeviceCopier::from_memory(host.data());
 }
 
 void* at(void* base, std::int64_t index, DType dtype) {
@@ -38,10 +41,12 @@ std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_linear(const LinearSourc
                                                    !source.biases.empty(), false);
   std::int64_t row = 0;
   for (std::size_t i = 0; i < source.parts.size(); ++i) {
-    copy_converted(at(weight->data(), row * num_columns, dtype), dtype, source.parts[i]);
+    copy_converted(at(weight->data(), row * num_columns, dtype), dtype, source.parts[i],
+                   part_of(source, i));
     if (!source.biases.empty()) {
       LLMRUN_CHECK(source.biases[i].num_elements() == source.parts[i].dim(0));
-      copy_converted(at(weight->bias(), row, dtype), dtype, source.biases[i]);
+      copy_converted(at(weight->bias(), row, dtype), dtype, source.biases[i],
+                     bytes_of(source.biases[i]));
     }
     row += source.parts[i].dim(0);
   }
@@ -60,9 +65,11 @@ std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_gate_up(const LinearSour
   auto weight = std::make_unique<CudaLinearWeight>(2 * gate.dim(0), gate.dim(1), dtype,
                                                    !source.biases.empty(), true);
   for (std::size_t half = 0; half < 2; ++half) {
-    copy_interleaved(weight->data(), dtype, source.parts[half], static_cast<int>(half));
+    copy_interleaved(weight->data(), dtype, source.parts[half], part_of(source, half),
+                     static_cast<int>(half));
     if (source.biases.empty()) continue;
-    copy_interleaved(weight->bias(), dtype, source.biases[half], static_cast<int>(half));
+    copy_interleaved(weight->bias(), dtype, source.biases[half], bytes_of(source.biases[half]),
+                     static_cast<int>(half));
   }
   return weight;
 }
@@ -83,7 +90,7 @@ std::unique_ptr<CudaLinearWeight> CudaWeightMaker::make_random(std::int64_t num_
 }
 
 void CudaWeightMaker::copy_vector(float* device, const Tensor& host) {
-  copy_converted(device, DType::kF32, host);
+  copy_converted(device, DType::kF32, host, bytes_of(host));
 }
 
 void CudaWeightMaker::release_staging() {
@@ -91,23 +98,31 @@ void CudaWeightMaker::release_staging() {
   staging_.reset();
 }
 
-void CudaWeightMaker::copy_converted(void* device, DType dtype, const Tensor& host) {
+void CudaWeightMaker::copy_converted(void* device, DType dtype, const Tensor& host,
+                                     const Fill& fill) {
   if (host.dtype() == dtype) {
-    copier_.copy(device, host.data(), host.num_bytes());
+    copier_.copy(device, host.num_bytes(), fill);
     return;
   }
   if (!staging_) staging_ = std::make_unique<CudaBuffer>(kStagingBytes);
   const auto piece = static_cast<std::int64_t>(kStagingBytes / dtype_bytes(host.dtype()));
   for (std::int64_t begin = 0; begin < host.num_elements(); begin += piece) {
     const std::int64_t count = std::min(piece, host.num_elements() - begin);
-    copier_.copy(staging_->data(), element(host, begin),
-                 static_cast<std::size_t>(count) * dtype_bytes(host.dtype()));
+    const std::size_t element = dtype_bytes(host.dtype());
+    copy_to_staging(static_cast<std::size_t>(begin) * element,
+                    static_cast<std::size_t>(count) * element, fill);
     kernels::convert_elements({.stream = stream_}, at(device, begin, dtype), dtype,
                               staging_->data(), host.dtype(), count);
   }
 }
 
-void CudaWeightMaker::copy_interleaved(void* device, DType dtype, const Tensor& host, int half) {
+void CudaWeightMaker::copy_to_staging(std::size_t begin, std::size_t num_bytes, const Fill& fill) {
+  copier_.copy(staging_->data(), num_bytes,
+               [&](std::size_t from, std::span<std::byte> out) { fill(begin + from, out); });
+}
+
+void CudaWeightMaker::copy_interleaved(void* device, DType dtype, const Tensor& host,
+                                       const Fill& fill, int half) {
   if (!staging_) staging_ = std::make_unique<CudaBuffer>(kStagingBytes);
   const std::int64_t num_columns = host.rank() == 1 ? 1 : host.dim(1);
   const std::size_t row_bytes = static_cast<std::size_t>(num_columns) * dtype_bytes(host.dtype());
@@ -115,8 +130,8 @@ void CudaWeightMaker::copy_interleaved(void* device, DType dtype, const Tensor& 
   const auto piece = static_cast<std::int64_t>(kStagingBytes / row_bytes);
   for (std::int64_t begin = 0; begin < host.dim(0); begin += piece) {
     const std::int64_t count = std::min(piece, host.dim(0) - begin);
-    copier_.copy(staging_->data(), element(host, begin * num_columns),
-                 static_cast<std::size_t>(count) * row_bytes);
+    copy_to_staging(static_cast<std::size_t>(begin) * row_bytes,
+                    static_cast<std::size_t>(count) * row_bytes, fill);
     kernels::interleave_rows({.stream = stream_}, device, dtype, staging_->data(), host.dtype(),
                              begin, count, num_columns, half);
   }

@@ -49,13 +49,19 @@ class CudaWeightMaker {
   // Host vector [N] to float32 on the device.
   void copy_vector(float* device, const Tensor& host);
   HostToDeviceCopier& copier() { return copier_; }
-  // Gives back what only loading needs.
+  // Gives back the device memory that only loading needs, kStagingBytes.
   void release_staging();
 
+  static constexpr std::size_t kStagingBytes = std::size_t{64} << 20;
+
  private:
-  void copy_converted(void* device, DType dtype, const Tensor& host);
+  using Fill = HostToDeviceCopier::Fill;
+  // host: shape and type; its bytes come from `fill`.
+  void copy_converted(void* device, DType dtype, const Tensor& host, const Fill& fill);
+  // Bytes [begin, begin + num_bytes) to staging_.
+  void copy_to_staging(std::size_t begin, std::size_t num_bytes, const Fill& fill);
   // host [I, K], or a bias [I]
-  void copy_interleaved(void* device, DType dtype, const Tensor& host, int half);
+  void copy_interleaved(void* device, DType dtype, const Tensor& host, const Fill& fill, int half);
 
   cudaStream_t stream_;
   HostToDeviceCopier copier_;

@@ -150,6 +150,44 @@ TEST_CASE("a large tensor comes whole, and its last element is checked") {
   CHECK(notes_of(bytes) == 1);
 }
 
+TEST_CASE("a tensor in pieces, by several threads") {
+  constexpr std::int64_t kSize = (std::int64_t{3} << 20) + 5;  // elements
+  std::string bytes(static_cast<std::size_t>(kSize) * 2, '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<char>((i * 2654435761U) >> 24 & 0x37U);
+  const TemporaryFolder folder;
+  folder.write("model.safetensors",
+               make_safetensors({{"a", "BF16", {1}, "12"}, {"w", "BF16", {kSize}, bytes}}));
+  Checkpoint checkpoint(folder.path());
+  const StoredTensorReader tensor = checkpoint.find("w", {kSize});
+  CHECK(tensor.dtype() == DType::kBf16);
+  CHECK(tensor.num_bytes() == bytes.size());
+  CHECK(checkpoint.unused_names() == std::vector<std::string>{"a"});
+  std::vector<std::byte> found(bytes.size());
+  ThreadPool threads({.num_threads = 3});
+  threads.parallel_ranges(
+      std::ssize(found), 600002, [&](std::int64_t begin, std::int64_t end, std::int32_t) {
+        tensor.read(static_cast<std::uint64_t>(begin), {found.data() + begin, found.data() + end});
+      });
+  CHECK(std::memcmp(found.data(), bytes.data(), bytes.size()) == 0);
+  CHECK(checkpoint.notes().empty());
+  CHECK(message_of([&] { checkpoint.find("w", {kSize - 1}); }) != "");
+  CHECK(message_of([&] { checkpoint.find("v", {kSize}); }) != "");
+}
+
+TEST_CASE("a tensor with NaN in several pieces is noted once") {
+  const TemporaryFolder folder;
+  const std::string infinity("\0\0\x80\x7f", 4);
+  folder.write("model.safetensors",
+               make_safetensors({{"w", "F32", {4}, infinity + infinity + infinity + infinity}}));
+  Checkpoint checkpoint(folder.path());
+  const StoredTensorReader tensor = checkpoint.find("w", {4});
+  CHECK(checkpoint.notes().empty());
+  std::vector<std::byte> piece(8);
+  for (const std::uint64_t begin : {0, 8, 0}) tensor.read(begin, piece);
+  CHECK(checkpoint.notes().size() == 1);
+}
+
 TEST_CASE("the type of most bytes") {
   const TemporaryFolder folder;
   folder.write("model.safetensors", make_safetensors({{"a", "F32", {1}, "1234"},
