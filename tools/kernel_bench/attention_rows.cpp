@@ -48,9 +48,10 @@ void bench_one(KernelBench& bench, const Attention& a) {
   };
   const DeviceTensor key = make_cache();
   const DeviceTensor value = make_cache();
-  const DType activation_dtype = backend.activation_dtype();
-  const DeviceTensor qkv = bench.random_tensor(activation_dtype, {num_tokens, m.qkv_size()});
-  const DeviceTensor out = bench.random_tensor(activation_dtype, {num_tokens, m.q_size()});
+  const DeviceTensor qkv =
+      bench.random_tensor(backend.activation_dtype(), {num_tokens, m.qkv_size()});
+  const DeviceTensor out =
+      bench.random_tensor(bench.product_input_dtype(), {num_tokens, m.q_size()});
   AttentionParams params;
   params.scale = 1.0F / std::sqrt(static_cast<float>(m.head_dim));
   bench.measure(row, make_step(a.num_sequences, a.query_len, a.context), num_copies,

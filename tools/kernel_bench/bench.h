@@ -43,6 +43,11 @@ class KernelBench {
   Backend& backend() { return *backend_; }
   bool is_gpu() const { return is_gpu_; }
   DType dtype() const { return dtype_; }  // of weights and KV cache
+  // Of what norms, attention and gated MLPs write for a product, where nothing has to be padded.
+  DType product_input_dtype() {
+    return backend_->linear_input_dtype(
+        *backend_->make_random_linear(64, 64, false, dtype_, 1.0F, 1));
+  }
   const std::string& dtype_name() const { return options_.dtype; }
   // Of matrix products, and of attention, which a CPU computes in float32.
   double product_flops_per_s() const;

@@ -40,15 +40,17 @@ void bench_rms_norm(KernelBench& bench) {
   const std::int64_t size = bench.model().hidden_size;
   Backend& backend = bench.backend();
   const DType dtype = backend.activation_dtype();
+  const DType out_dtype = bench.product_input_dtype();
   for (const std::int64_t tokens : bench.num_tokens()) {
     Row row;
     row.kernel = "rms_norm";
     row.shape = fmt::format("[{}, {}] {}", tokens, size, dtype == DType::kF32 ? "f32" : "bf16");
     row.num_tokens = tokens;
-    row.bytes = 2.0 * element_bytes(dtype) * static_cast<double>(tokens * size);
+    row.bytes =
+        (element_bytes(dtype) + element_bytes(out_dtype)) * static_cast<double>(tokens * size);
     if (!bench.wants(row)) continue;
     const DeviceTensor x = bench.random_tensor(dtype, {tokens, size});
-    const DeviceTensor out = bench.random_tensor(dtype, {tokens, size});
+    const DeviceTensor out = bench.random_tensor(out_dtype, {tokens, size});
     const DeviceTensor weight = bench.random_tensor(DType::kF32, {size});
     bench.measure(row, make_step(1, 1, 1), 1,
                   [&](const ForwardBatch& /*batch*/, std::int64_t /*copy*/) {

@@ -15,13 +15,13 @@ struct Linear {
   std::int64_t num_rows;
   std::int64_t num_columns;
   std::int64_t out_size;
+  DType x_dtype;
   DType out_dtype;
   std::function<std::unique_ptr<LinearWeight>(std::uint64_t seed)> make;
   std::function<void(const Tensor& out, const Tensor& x, const LinearWeight& weight)> run;
 };
 
 void bench_linear(KernelBench& bench, const Linear& linear) {
-  const DType activation_dtype = bench.backend().activation_dtype();
   const auto num_weights = static_cast<double>(linear.num_rows * linear.num_columns);
   std::vector<std::unique_ptr<LinearWeight>> weights;
   for (const std::int64_t tokens : bench.num_tokens()) {
@@ -37,7 +37,7 @@ void bench_linear(KernelBench& bench, const Linear& linear) {
     for (std::int64_t i = std::ssize(weights); i < num_copies; ++i) {
       weights.push_back(linear.make(static_cast<std::uint64_t>(i)));
     }
-    const DeviceTensor x = bench.random_tensor(activation_dtype, {tokens, linear.num_columns});
+    const DeviceTensor x = bench.random_tensor(linear.x_dtype, {tokens, linear.num_columns});
     const DeviceTensor out = bench.random_tensor(linear.out_dtype, {tokens, linear.out_size});
     bench.measure(row, make_step(1, 1, 1), num_copies,
                   [&](const ForwardBatch& /*batch*/, std::int64_t copy) {
@@ -52,6 +52,7 @@ void bench_linears(KernelBench& bench) {
   const ModelShape& m = bench.model();
   Backend& backend = bench.backend();
   const DType activation_dtype = backend.activation_dtype();
+  const DType input_dtype = bench.product_input_dtype();
   const auto random_linear = [&](std::int64_t rows, std::int64_t columns, bool has_bias) {
     return [&backend, &bench, rows, columns, has_bias](std::uint64_t seed) {
       return backend.make_random_linear(rows, columns, has_bias, bench.dtype(), kStddev, seed);
@@ -67,6 +68,7 @@ void bench_linears(KernelBench& bench) {
                        .num_rows = m.qkv_size(),
                        .num_columns = m.hidden_size,
                        .out_size = m.qkv_size(),
+                       .x_dtype = input_dtype,
                        .out_dtype = activation_dtype,
                        .make = random_linear(m.qkv_size(), m.hidden_size, m.has_qkv_bias),
                        .run = store});
@@ -74,6 +76,7 @@ void bench_linears(KernelBench& bench) {
                        .num_rows = m.vocab_size,
                        .num_columns = m.hidden_size,
                        .out_size = m.vocab_size,
+                       .x_dtype = activation_dtype,  // after the last norm
                        .out_dtype = DType::kF32,
                        .make = random_linear(m.vocab_size, m.hidden_size, false),
                        .run = store});
@@ -81,6 +84,7 @@ void bench_linears(KernelBench& bench) {
                        .num_rows = m.hidden_size,
                        .num_columns = m.q_size(),
                        .out_size = m.hidden_size,
+                       .x_dtype = input_dtype,
                        .out_dtype = activation_dtype,
                        .make = random_linear(m.hidden_size, m.q_size(), false),
                        .run = add});
@@ -88,7 +92,8 @@ void bench_linears(KernelBench& bench) {
                        .num_rows = 2 * m.intermediate_size,
                        .num_columns = m.hidden_size,
                        .out_size = m.intermediate_size,
-                       .out_dtype = activation_dtype,
+                       .x_dtype = input_dtype,
+                       .out_dtype = input_dtype,
                        .make =
                            [&](std::uint64_t seed) {
                              return backend.make_random_gate_up(m.intermediate_size, m.hidden_size,
@@ -102,6 +107,7 @@ void bench_linears(KernelBench& bench) {
                        .num_rows = m.hidden_size,
                        .num_columns = m.intermediate_size,
                        .out_size = m.hidden_size,
+                       .x_dtype = input_dtype,
                        .out_dtype = activation_dtype,
                        .make = random_linear(m.hidden_size, m.intermediate_size, false),
                        .run = add});
