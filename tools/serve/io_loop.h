@@ -1,7 +1,8 @@
 // IoLoop: the event loop of one I/O thread, and what other threads give it to do.
 //
-// That work is done a few pieces a turn. Thousands of answers that are ready at once would otherwise
-// stand before everything that comes from a socket meanwhile, a question for /health among it.
+// That work is done a few pieces a turn. Thousands of answers that are ready at once would
+// otherwise stand before everything that comes from a socket meanwhile, a question for /health
+// among it.
 #pragma once
 
 #include <deque>
