@@ -1,3 +1,5 @@
+#include "tools/serve/io_loop.h"
+
 #include <functional>
 #include <string>
 #include <thread>
@@ -5,8 +7,6 @@
 
 #include <boost/asio/post.hpp>
 #include <doctest/doctest.h>
-
-#include "tools/serve/io_loop.h"
 
 namespace llmrun {
 namespace {
