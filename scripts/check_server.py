@@ -217,7 +217,7 @@ async def smuggling(program, scale, find):
     with Server(program, step_ms=0) as server:
         probe = HealthProbe(server.port, fresh=True)
         wrong = []
-        for _ in range(max(1, int(50 * scale))):
+        for _ in range(max(1, int(500 * scale))):
             for head in heads:
                 answer = await ask_async(server.port, head.encode() + get("/version"))
                 if not 400 <= status_of(answer) < 600 or '"version"' in answer or answer.count("HTTP/1.1 ") != 1:
