@@ -35,7 +35,7 @@ std::optional<RequestId> AsyncEngine::submit(EngineRequest request, Callbacks ca
   request.streams = callbacks.on_token != nullptr;
   request.arrived_s = engine_.now();
   const std::lock_guard lock(mutex_);
-  if (stopping_ || error_ != nullptr) return std::nullopt;
+  if (stopping_ || error_ != nullptr || !leak_.empty()) return std::nullopt;
   const std::int64_t num_unfinished = num_unfinished_sequences_.load(std::memory_order_relaxed);
   if (options_.max_unfinished_sequences > 0 &&
       num_unfinished + num_sequences > options_.max_unfinished_sequences) {
@@ -69,6 +69,7 @@ AsyncEngine::Status AsyncEngine::status() const {
   status.stats = stats_;
   status.num_unfinished_requests = num_unfinished_requests_.load(std::memory_order_relaxed);
   status.failed = error_ != nullptr;
+  status.leak = leak_;
   if (has_work_ || !messages_.empty()) {
     status.stalled_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - last_progress_).count();
@@ -99,10 +100,12 @@ void AsyncEngine::run() {
       if (engine_.has_unfinished()) engine_.step();
       publish_status();
       deliver();
+      check_idle();
     }
     engine_.abort_all();
     while (engine_.has_unfinished()) engine_.step();
     deliver();
+    check_idle();
   } catch (...) {
     const std::lock_guard lock(mutex_);
     error_ = std::current_exception();
@@ -194,6 +197,15 @@ void AsyncEngine::publish_status() {
   stats_ = stats;
   has_work_ = engine_.has_unfinished();
   last_progress_ = std::chrono::steady_clock::now();
+}
+
+// What was asked so far is answered; what would come next could wait for room that never comes.
+void AsyncEngine::check_idle() {
+  if (engine_.has_unfinished()) return;
+  std::optional<std::string> leak = engine_.find_leak();
+  if (!leak) return;
+  const std::lock_guard lock(mutex_);
+  leak_ = std::move(*leak);
 }
 
 // What the engine has not answered when it ends: nothing after a stop() of a sound engine but what

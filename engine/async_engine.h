@@ -14,6 +14,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <variant>
@@ -47,6 +48,9 @@ class AsyncEngine {
     // Since the last step ended or, if later, since there is something to do; 0: nothing to do.
     double stalled_s = 0;
     bool failed = false;
+    // What the engine held when it had nothing to do; nothing has been taken since then. Empty:
+    // all is well.
+    std::string leak;
   };
 
   // `engine` must outlive this object and be touched by nobody else while it lives.
@@ -57,8 +61,8 @@ class AsyncEngine {
   AsyncEngine& operator=(const AsyncEngine&) = delete;
 
   // Takes a request; its time in the queue counts from now. `request.streams` and
-  // `request.arrived_s` are set here. Nothing: the queue is full, or the engine has stopped or
-  // failed; no callback is called then.
+  // `request.arrived_s` are set here. Nothing: the queue is full, or the engine has stopped, failed
+  // or lost something (Status::leak); no callback is called then.
   std::optional<RequestId> submit(EngineRequest request, Callbacks callbacks);
   // Ends a request before the next step; its output says "abort". A request that is finished or
   // unknown is ignored.
@@ -107,6 +111,7 @@ class AsyncEngine {
   void deliver();
   void finish(Entry entry, RequestOutput output);
   void publish_status();
+  void check_idle();
   void fail_unfinished();
 
   Engine& engine_;
@@ -117,6 +122,7 @@ class AsyncEngine {
   std::vector<Message> messages_;
   bool stopping_ = false;
   std::exception_ptr error_;
+  std::string leak_;
   EngineStats stats_;
   bool has_work_ = false;
   std::chrono::steady_clock::time_point last_progress_;

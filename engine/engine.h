@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/core/token_id.h"
@@ -46,6 +48,10 @@ class Engine {
   virtual std::vector<TokenDelta> take_deltas() = 0;
   // Requests finished since the last call, in order of completion.
   virtual std::vector<RequestOutput> take_outputs() = 0;
+
+  // What is still held though nothing is unfinished, or nothing: a bug, after which the engine
+  // would sooner or later have no room. REQUIRES: no unfinished request.
+  virtual std::optional<std::string> find_leak() const { return std::nullopt; }
 
   virtual EngineStats stats() const = 0;
   // Seconds on the engine's clock: that of RequestTimings. May be called from any thread.

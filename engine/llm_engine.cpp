@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "engine/core/error.h"
 
 namespace llmrun {
 namespace {
+
+constexpr std::size_t kMaxToldBlocks = 32;
 
 // Mixes the run's seed with a request's identity (the finaliser of splitmix64, Steele et al. 2014).
 std::uint64_t mix_seed(std::uint64_t seed, std::uint64_t key) {
@@ -414,6 +418,23 @@ void LlmEngine::reset_prefix_cache() {
 DeviceLimits LlmEngine::measure_limits(DType weight_dtype) {
   LLMRUN_CHECK(!has_unfinished());
   return parts_.backend->measure_limits(weight_dtype);
+}
+
+// Asked for whenever the engine has become idle: the lists are made only if the counts are wrong.
+std::optional<std::string> LlmEngine::find_leak() const {
+  LLMRUN_CHECK(!has_unfinished());
+  const SchedulerStats scheduler = parts_.scheduler->stats();
+  if (const auto count = scheduler.num_running + scheduler.num_waiting; count > 0) {
+    return fmt::format("{} sequences are scheduled, though no request is unfinished", count);
+  }
+  const KvCacheManager& kv_cache = *parts_.kv_cache;
+  if (kv_cache.stats().num_used_blocks == 0) return std::nullopt;
+  const std::vector<BlockId> blocks = kv_cache.used_blocks();
+  return fmt::format(
+      "{} of {} KV cache blocks belong to no request: {}{}", blocks.size(),
+      kv_cache.num_usable_blocks(),
+      fmt::join(std::span(blocks).first(std::min(kMaxToldBlocks, blocks.size())), ", "),
+      blocks.size() > kMaxToldBlocks ? ", ..." : "");
 }
 
 EngineStats LlmEngine::stats() const {

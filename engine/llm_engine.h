@@ -69,6 +69,7 @@ class LlmEngine final : public Engine {
   // May be called from another thread.
   DeviceTelemetry telemetry() { return parts_.backend->telemetry(); }
 
+  std::optional<std::string> find_leak() const override;
   EngineStats stats() const override;
   const Options& options() const { return options_; }
   const Backend& backend() const { return *parts_.backend; }

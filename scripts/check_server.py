@@ -11,231 +11,21 @@ something failed. Needs Python alone.
 """
 import argparse
 import asyncio
-import datetime
 import json
 import os
 import pathlib
-import platform
 import re
 import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-DEMO = ["--model", "datasets/demo/model", "--dtype", "float32", "--served-model-name", "demo"]
+from server_clients import (DEMO, ROOT, Findings, HealthProbe, Server, ask, ask_async, completion, connect, environment, eventually,
+                            expected, get, is_whole, post, quantile, read_until, status_of, text_of)
+
 BOUND_MS = 50  # of /health, 99 of 100 times
-
-
-class Server:
-    """`llmrun serve` on a free port."""
-
-    def __init__(self, program, *flags, max_files=None, step_ms=None):
-        flags = [*DEMO, *flags, *(["--null-engine", str(step_ms)] if step_ms is not None else [])]
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))) if max_files else None
-        self.process = subprocess.Popen([program, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True,
-                                        cwd=ROOT, preexec_fn=limit)
-        self.log = []
-        for line in self.process.stderr:
-            self.log.append(line)
-            if match := re.search(r"serving \S+ on http://[^:]+:(\d+)", line):
-                self.port = int(match[1])
-                threading.Thread(target=self._drain, daemon=True).start()
-                break
-        else:
-            raise SystemExit(f"the server did not start: {''.join(self.log)}")
-        self.files_at_start = self.files()
-        self.peak_at_start = self.status("VmRSS")
-
-    def _drain(self):
-        for line in self.process.stderr:
-            self.log = [*self.log[-99:], line]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-    def files(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def status(self, name):
-        """A size of /proc/PID/status in MiB."""
-        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{name}:\s+(\d+)", text)[1]) / 1024
-
-    def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def metric(self, name):
-        text = ask(self.port, get("/metrics"))
-        return float(re.search(rf"^llmrun_{name}\{{[^}}]*\}} (\S+)", text, re.M)[1])
-
-    def is_idle(self):
-        return all(self.metric(name) == 0 for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"))
-
-    def gives_back(self):
-        """Nothing runs, no KV block is held, no descriptor is left; waits for it a while."""
-        return eventually(lambda: self.is_idle() and self.files() <= self.files_at_start + 1)
-
-
-class HealthProbe(threading.Thread):
-    """Asks /health from a process of its own until it is stopped, and gives the times in ms."""
-    CODE = """
-import socket, struct, sys, time
-port, fresh = int(sys.argv[1]), sys.argv[2] == 'fresh'
-ask = b'GET /health HTTP/1.1\\r\\nHost: localhost\\r\\n' + (b'Connection: close\\r\\n' if fresh else b'') + b'\\r\\n'
-connection = None
-while True:
-    start = time.perf_counter()
-    try:
-        if connection is None:
-            connection = socket.create_connection(('127.0.0.1', port), 10)
-        connection.sendall(ask)
-        answer = connection.recv(4096)
-        told = answer.split(b' ', 2)[1].decode() if answer else 'closed'
-    except OSError as problem:
-        told, answer = type(problem).__name__, b''
-    print(told, (time.perf_counter() - start) * 1e3, flush=True)
-    if fresh or not answer:
-        if connection: connection.close()
-        connection = None
-    time.sleep(0.01)
-"""
-
-    def __init__(self, port, fresh):
-        super().__init__(daemon=True)
-        self.process = subprocess.Popen([sys.executable, "-c", self.CODE, str(port), "fresh" if fresh else "kept"],
-                                        stdout=subprocess.PIPE, text=True)
-        self.times, self.others = [], []
-        self.start()
-
-    def run(self):
-        for line in self.process.stdout:
-            told, ms = line.split()
-            if told == "200":
-                self.times.append(float(ms))
-            else:
-                self.others.append(told)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.join()
-        times = sorted(self.times)
-        return {"asked": len(times), "not_200": len(self.others), "p50_ms": quantile(times, 0.5),
-                "p99_ms": quantile(times, 0.99), "max_ms": quantile(times, 1)}
-
-
-def quantile(values, q):
-    values = sorted(values)
-    return round(values[min(len(values) - 1, int(q * len(values)))], 3) if values else None
-
-
-def eventually(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def get(path, close=True):
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n".encode()
-
-
-def post(body, path="/v1/completions", close=True):
-    text = json.dumps(body)
-    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"{'Connection: close' + chr(13) + chr(10) if close else ''}Content-Length: {len(text)}\r\n\r\n{text}").encode()
-
-
-def completion(first, count, stream=True, **more):
-    return {"prompt": [first, 1], "max_tokens": count, "ignore_eos": True, "temperature": 0, "stream": stream, **more}
-
-
-def expected(first, count):
-    """What the engine without a model answers to completion(first, count)."""
-    return "".join(f"{first + 1 + i} " for i in range(count))
-
-
-def ask(port, request):
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
-        connection.sendall(request)
-        parts = []
-        while data := connection.recv(1 << 16):
-            parts.append(data)
-    return b"".join(parts).decode()
-
-
-def status_of(answer):
-    return int(answer[9:12]) if answer.startswith("HTTP/1.1 ") else 0
-
-
-def text_of(answer):
-    return "".join(json.loads(text) for text in re.findall(r'"text":("(?:[^"\\]|\\.)*")', answer))
-
-
-def is_whole(answer):
-    return "data: [DONE]" in answer
-
-
-def leave_at_once(connection):
-    """Closes with a reset: nothing lingers on either side."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-async def connect(port, receive_bytes=None):
-    connection = socket.socket()
-    connection.setblocking(False)
-    if receive_bytes:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    return connection
-
-
-async def read_until(connection, mark=None):
-    """Until `mark` has come, or the end."""
-    data = b""
-    try:
-        while mark is None or mark not in data:
-            part = await asyncio.get_running_loop().sock_recv(connection, 1 << 16)
-            if not part:
-                break
-            data += part
-    except OSError:
-        pass
-    return data.decode(errors="replace")
-
-
-async def ask_async(port, request, at_once=None):
-    async with at_once or asyncio.Semaphore(1):
-        connection = await connect(port)
-        try:
-            await asyncio.get_running_loop().sock_sendall(connection, request)
-            return await read_until(connection)
-        finally:
-            connection.close()
-
-
-class Findings:
-    def __init__(self, counts_times, counts_memory):
-        self.counts_times, self.counts_memory = counts_times, counts_memory
-        self.checks = []
-
-    def check(self, what, holds, detail="", is_time=False, is_memory=False):
-        counts = (self.counts_times or not is_time) and (self.counts_memory or not is_memory)
-        self.checks.append({"what": what, "holds": bool(holds), "detail": str(detail), "counts": counts})
 
 
 # --- the faults: each a coroutine of the server's program, the scale and the findings ---
@@ -427,7 +217,7 @@ async def smuggling(program, scale, find):
     with Server(program, step_ms=0) as server:
         probe = HealthProbe(server.port, fresh=True)
         wrong = []
-        for _ in range(max(1, int(50 * scale))):
+        for _ in range(max(1, int(500 * scale))):
             for head in heads:
                 answer = await ask_async(server.port, head.encode() + get("/version"))
                 if not 400 <= status_of(answer) < 600 or '"version"' in answer or answer.count("HTTP/1.1 ") != 1:
@@ -547,12 +337,43 @@ async def half_closes(program, scale, find):
         return probe.stop()
 
 
-async def port_in_use(program, _, find):
-    """the port is taken"""
+CROWD = """
+import socket, sys
+ask = bytes.fromhex(sys.argv[3])
+connections = []
+for _ in range(int(sys.argv[2])):
+    connections.append(socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30))
+    connections[-1].sendall(ask)
+print('sent', flush=True)
+sys.stdin.read()
+"""
+
+
+async def killed_client(program, scale, find):
+    """a program with 2,000 requests under way is killed"""
+    count = max(20, int(2000 * scale))
+    with Server(program, "--max-num-seqs", "64") as server:
+        probe = HealthProbe(server.port, fresh=True)
+        client = subprocess.Popen([sys.executable, "-c", CROWD, str(server.port), str(count), post(completion(5, 200)).hex()],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        client.stdout.readline()
+        running = eventually(lambda: server.metric("num_requests_running") > 0)
+        client.kill()
+        client.wait()
+        find.check(f"{count} requests were under way, and nothing is left of them", running and server.gives_back(),
+                   f"{server.files()} descriptors, {server.files_at_start} at the start")
+        return probe.stop()
+
+
+async def unusable_addresses(program, _, find):
+    """the port is taken, or others could reach it"""
     with Server(program, step_ms=1) as server:
         second = subprocess.run([program, "serve", "--port", str(server.port), *DEMO], capture_output=True, text=True, cwd=ROOT)
         find.check("the second server says so: exit code 2", second.returncode == 2, second.returncode)
         find.check("and names the address", f"127.0.0.1:{server.port}" in second.stderr and "--port" in second.stderr, second.stderr)
+    public = subprocess.run([program, "serve", "--host", "0.0.0.0", "--port", "0", *DEMO], capture_output=True, text=True, cwd=ROOT)
+    find.check("an address that other machines reach needs a key: exit code 2", public.returncode == 2 and "--api-key" in public.stderr,
+               public.stderr)
 
 
 async def streams(program, scale, find):
@@ -618,24 +439,16 @@ async def overhead(program, scale, find):
 
 CHECKS = {"F37": disconnects, "F38": slow_readers, "F39": slow_heads, "F40": idle_connections, "F41": many_requests,
           "F42": many_connects, "F43": smuggling, "F44": large_bodies, "F45": no_descriptors, "F46": termination,
-          "F47": half_closes, "F48": port_in_use, "streams": streams, "overhead": overhead}
-
-
-def environment(program):
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return {"date_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "system": platform.platform(), "cpu": cpu[1] if cpu else platform.processor(),
-            "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(),
-            "llmrun": subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip()}
+          "F47": half_closes, "F48": unusable_addresses, "R21": killed_client, "streams": streams, "overhead": overhead}
 
 
 def table(report):
-    lines = ["| | /health p50 ms | p99 ms | max ms | load | holds |", "|---|---|---|---|---|---|"]
-    for name, result in report["checks"].items():
+    lines = ["| attack | /health P50 ms | P99 ms | max ms | P99 of an idle server | load | holds |", "|---|---|---|---|---|---|---|"]
+    for result in report["checks"].values():
         health = result["health"] or {}
         failed = [c["what"] for c in result["checks"] if not c["holds"]]
-        cells = [f"{health[key]:.1f}" if health.get(key) is not None else "" for key in ("p50_ms", "p99_ms", "max_ms")]
-        lines.append(f"| {name}: {result['title']} | {' | '.join(cells)} | {result['load']:.1f} | "
+        cells = [f"{health[key]:.1f}" if health.get(key) is not None else "" for key in ("p50_ms", "p99_ms", "max_ms", "idle_server_p99_ms")]
+        lines.append(f"| {result['title']} | {' | '.join(cells)} | {result['load']:.1f} | "
                      f"{'yes' if not failed else 'NO: ' + '; '.join(failed)} |")
     return "\n".join(lines) + "\n"
 

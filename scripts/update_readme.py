@@ -387,13 +387,15 @@ def serving():
 
 
 def server():
-    """What scripts/check_server.py saw, from results/server-*."""
+    """What scripts/check_server.py and scripts/soak_server.py saw, from results/server-*."""
     parts = []
     for folder in sorted((ROOT / "results").glob("server-*")):
-        report = read_json(f"results/{folder.name}/faults.json")
-        environment = report["environment"]
-        parts.append(f"{environment['cpu'].replace('(R)', '')}, {environment['cpus']} threads, shared with other work (its load is told); "
+        environment = read_json(f"results/{folder.name}/faults.json")["environment"]
+        parts.append(f"{environment['cpu'].replace('(R)', '')}, {environment['cpus']} threads, which attackers, server and other work shared; "
                      f"`results/{folder.name}/`:\n\n" + (folder / "faults.md").read_text(encoding="utf-8").strip())
+        minutes = read_json(f"results/{folder.name}/soak.json")["minutes"]
+        parts.append(f"The demo model under mixed load for {minutes:g} minutes (`scripts/soak_server.py`):\n\n"
+                     + (folder / "soak.md").read_text(encoding="utf-8").strip())
     return "\n\n".join(parts)
 
 

@@ -137,6 +137,14 @@ KvCacheStats KvCacheManager::stats() const {
           .num_hit_tokens = num_hit_tokens_};
 }
 
+std::vector<BlockId> KvCacheManager::used_blocks() const {
+  std::vector<BlockId> blocks;
+  for (BlockId block = 1; block < pool_.num_blocks(); ++block) {
+    if (pool_.num_references(block) > 0) blocks.push_back(block);
+  }
+  return blocks;
+}
+
 std::optional<std::string> KvCacheManager::check_integrity(
     std::span<const BlockTable* const> tables) const {
   if (auto fault = pool_.check_integrity()) return fault;

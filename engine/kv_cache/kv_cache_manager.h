@@ -89,6 +89,8 @@ class KvCacheManager {
   // Whether others can find this block through its tokens.
   bool is_published(BlockId block) const { return cache_ && cache_->contains(block); }
 
+  // Blocks that some table holds, in order. O(blocks), for checks.
+  std::vector<BlockId> used_blocks() const;
   // The first thing that is wrong, or nothing. `tables` are all tables that hold blocks.
   // O(blocks + tables): when idle, and in tests.
   std::optional<std::string> check_integrity(std::span<const BlockTable* const> tables) const;

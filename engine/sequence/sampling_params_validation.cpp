@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/utf8.h"
+#include "engine/sequence/sampling_limits.h"
 #include "engine/sequence/sampling_params.h"
 
 namespace llmrun {
@@ -15,8 +16,7 @@ namespace {
 
 using Problem = std::optional<std::string>;
 
-constexpr std::int64_t kMaxTokensOfAllSamples = 1'000'000;  // S01
-constexpr std::size_t kMaxStopBytesInAll = 4096;            // S07
+constexpr std::size_t kMaxStopBytesInAll = 4096;  // S07
 constexpr std::size_t kMaxBadWords = 1024;
 constexpr double kGreedyTemperature = 1e-5;  // below it, decoding is greedy
 

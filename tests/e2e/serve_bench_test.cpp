@@ -2,6 +2,10 @@
 // HTTP, and against a server that runs already.
 #include <csignal>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "tests/e2e/generate_fixture.h"
 #include "tests/e2e/served_model.h"
 
@@ -126,6 +130,34 @@ TEST_CASE("serve-bench, stopped by a signal: the report of what was answered") {
     CHECK(contains(out, "Failed requests:                         0  "));
     CHECK(contains(out, "Not sent"));
   }
+}
+
+TEST_CASE("serve-bench, stopped by a signal while it waits for a server: at once") {
+  // One address where nobody listens, and one where nobody answers.
+  const int listening = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  REQUIRE(::bind(listening, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(listening, 8) == 0);
+  REQUIRE(::getsockname(listening, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  for (const int port : {1, int{ntohs(address.sin_port)}}) {
+    for (const int number : {SIGINT, SIGTERM}) {
+      const TemporaryFolder folder;
+      ChildProcess child(bench_command({"--base-url", "http://127.0.0.1:" + std::to_string(port),
+                                        "--ready-check-timeout-sec", "600"}),
+                         folder.path());
+      std::this_thread::sleep_for(std::chrono::seconds(2));
+      CHECK_FALSE(child.has_ended());
+      const auto start = std::chrono::steady_clock::now();
+      child.signal(number);
+      CHECK(child.wait() == 128 + number);
+      CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
+      CHECK(contains(child.standard_error(), "stopped before anything was measured"));
+    }
+  }
+  ::close(listening);
 }
 
 TEST_CASE("serve-bench: what cannot be measured is told") {

@@ -17,18 +17,15 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* kModelsPath = "/v1/models";
 
-HttpClientResponse ask_for_models(const RemoteServer& server) {
-  return http_fetch(server.base_url, {.target = kModelsPath, .headers = server.headers},
-                    server.client);
-}
-
-HttpClientResponse wait_for_models(const RemoteServer& server, double ready_timeout_s) {
+HttpClientResponse wait_for_models(const RemoteServer& server, double ready_timeout_s,
+                                   const std::function<bool()>& is_stopped) {
   const auto end = Clock::now() + std::chrono::duration<double>(ready_timeout_s);
   for (;;) {
     try {
-      return ask_for_models(server);
+      return http_fetch(server.base_url, {.target = kModelsPath, .headers = server.headers},
+                        server.client, is_stopped);
     } catch (const Error&) {
-      if (Clock::now() >= end) throw;
+      if (Clock::now() >= end || (is_stopped && is_stopped())) throw;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
@@ -95,7 +92,7 @@ void add_send_limit_options(CLI::App& command, SendLimits& limits, const std::st
       .add_option(
           "--retry", limits.num_retries,
           "Send a request again, up to so often, after a lost connection, a timeout, status "
-          "408, 429 or 5xx; waits as Retry-After says, else 0.5 s, doubled each time")
+          "408, 429 or 5xx; waits as Retry-After says, else 0.5 s, doubled each time; at most 60 s")
       ->check(CLI::Range(0, 1000))
       ->group(group)
       ->capture_default_str();
@@ -120,7 +117,8 @@ nlohmann::json parse_extra_body(const std::string& text) {
   return body;
 }
 
-RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model) {
+RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model,
+                             const std::function<bool()>& is_stopped) {
   RemoteServer server;
   server.base_url = parse_http_url(options.base_url, "--base-url");
   if (server.base_url.path.ends_with("/v1")) {
@@ -137,7 +135,7 @@ RemoteServer find_api_server(const ApiServerOptions& options, const std::string&
     server.headers.push_back(key_and_value("--header", header));
   }
   server.extra_body = parse_extra_body(options.extra_body);
-  const HttpClientResponse response = wait_for_models(server, options.ready_timeout_s);
+  const HttpClientResponse response = wait_for_models(server, options.ready_timeout_s, is_stopped);
   server.model = !options.served_model_name.empty() ? options.served_model_name
                  : !model.empty()                   ? model
                                   : first_model(response, server.base_url.text() + kModelsPath);

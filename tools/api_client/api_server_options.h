@@ -1,6 +1,7 @@
 // The flags of a command that asks an OpenAI-compatible server, and that server once it is found.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,7 +45,9 @@ struct RemoteServer {
 
 // Waits until the server at --base-url answers, as long as --ready-check-timeout-sec lets it. A key
 // comes from OPENAI_API_KEY; the model is `model`, and where that is empty the first of
-// /v1/models. Throws Error(kUsage) for a bad flag, Error(kInput) for a server that does not answer.
-RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model);
+// /v1/models. Throws Error(kUsage) for a bad flag, Error(kInput) for a server that does not answer,
+// or has not when `is_stopped` (empty: never).
+RemoteServer find_api_server(const ApiServerOptions& options, const std::string& model,
+                             const std::function<bool()>& is_stopped = {});
 
 }  // namespace llmrun

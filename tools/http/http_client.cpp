@@ -30,6 +30,7 @@ constexpr std::uint32_t kMaxHeadBytes = 64 << 10;
 constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kMaxIdleConnections = 4096;
 constexpr std::size_t kMinPruned = 64;
+constexpr auto kStopPollInterval = std::chrono::milliseconds(100);
 constexpr const char* kCancelled = "given up";
 
 using PlainStream = beast::tcp_stream;
@@ -390,11 +391,16 @@ class CollectedResponse : public HttpResponseHandler {
 }  // namespace
 
 HttpClientResponse http_fetch(const HttpUrl& base_url, const HttpClientRequest& request,
-                              const HttpClient::Options& options) {
+                              const HttpClient::Options& options,
+                              const std::function<bool()>& is_stopped) {
   asio::io_context context(1);
   HttpClient client(context, base_url, options);
   const auto collected = std::make_shared<CollectedResponse>();
   client.send(request, collected);
+  if (is_stopped) {
+    while (!context.stopped() && !is_stopped()) context.run_for(kStopPollInterval);
+    client.cancel_all();
+  }
   context.run();
   if (collected->failure != HttpFailure::kNone) {
     throw Error(ErrorKind::kInput,

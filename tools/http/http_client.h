@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -87,8 +88,10 @@ struct HttpClientResponse {
   std::string body;  // at most 1 MiB of it
 };
 
-// Asks on an io_context of its own and waits. Throws Error(kInput) when there is no answer.
+// Asks on an io_context of its own and waits, until `is_stopped` (asked ten times a second; empty:
+// never). Throws Error(kInput) when there is no answer.
 HttpClientResponse http_fetch(const HttpUrl& base_url, const HttpClientRequest& request,
-                              const HttpClient::Options& options);
+                              const HttpClient::Options& options,
+                              const std::function<bool()>& is_stopped = {});
 
 }  // namespace llmrun

@@ -1,5 +1,6 @@
 #include "tools/serve/api_request.h"
 
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -7,6 +8,7 @@
 
 #include "engine/core/json.h"
 #include "engine/core/sha256.h"
+#include "engine/sequence/sampling_limits.h"
 #include "tools/input/request_checks.h"
 
 namespace llmrun {
@@ -102,6 +104,22 @@ void take_empty_output(Json& body, ApiRequest& request) {
   body["max_tokens"] = 1;
 }
 
+Result check_length(const char* name, std::int64_t value, std::int64_t max_model_len) {
+  if (value <= max_model_len) return std::nullopt;
+  return bad(name, fmt::format("{} must be at most the context's length ({}), got {}", name,
+                               max_model_len, value));
+}
+
+// Without max_tokens a sample goes on until the context ends, but all samples together have no more
+// than what a request may ask for.
+Result bound_tokens(std::int64_t max_model_len, SamplingParams& params) {
+  if (auto error = check_length("min_tokens", params.min_tokens, max_model_len)) return error;
+  if (params.max_tokens) return check_length("max_tokens", *params.max_tokens, max_model_len);
+  const std::int64_t share = kMaxTokensOfAllSamples / params.num_sequences();
+  if (share < max_model_len) params.max_tokens = static_cast<std::int32_t>(share);
+  return std::nullopt;
+}
+
 Result check_combination(ApiRequest& request) {
   SamplingParams& params = request.prompts.front().sampling;
   if (request.stream && params.use_beam_search) {
@@ -122,7 +140,7 @@ Result check_combination(ApiRequest& request) {
 }  // namespace
 
 Result parse_api_request(ApiEndpoint endpoint, Json body, const RequestRules& rules,
-                         ApiRequest& request) {
+                         std::int64_t max_model_len, ApiRequest& request) {
   request.endpoint = endpoint;
   if (!body.is_object()) {
     return RequestError{"invalid_json", "expected an object, found " + describe_json(body)};
@@ -147,6 +165,7 @@ Result parse_api_request(ApiEndpoint endpoint, Json body, const RequestRules& ru
   if (item.model.empty() && !rules.model_names.empty()) item.model = rules.model_names.front();
   request.prompts.push_back(std::move(item));
   if (auto error = check_combination(request)) return error;
+  if (auto error = bound_tokens(max_model_len, request.prompts.front().sampling)) return error;
   for (const Json& prompt : rest) {
     InputItem next = request.prompts.front();
     next.prompt.clear();

@@ -36,7 +36,8 @@ struct ApiRequest {
 
 // Reads a body. Returns why it is refused, with the field in `param`.
 std::optional<RequestError> parse_api_request(ApiEndpoint endpoint, nlohmann::ordered_json body,
-                                              const RequestRules& rules, ApiRequest& request);
+                                              const RequestRules& rules, std::int64_t max_model_len,
+                                              ApiRequest& request);
 
 // The tokens of a prompt that leave room for at least one more, or why there are none.
 PromptProcessor::Result tokenize_prompt(const InputItem& item, const PromptProcessor& prompts,

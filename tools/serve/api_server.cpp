@@ -77,6 +77,10 @@ ApiServer::ApiServer(HttpServer& http, AsyncEngine& engine, const PromptProcesso
       started_at_(static_cast<std::int64_t>(std::time(nullptr))),
       next_key_(random_number()) {
   rules_.defaults = options.defaults;
+  if (rules_.defaults.max_tokens) {  // the model's, which may be for a longer context
+    rules_.defaults.max_tokens = static_cast<std::int32_t>(
+        std::min<std::int64_t>(*rules_.defaults.max_tokens, options.max_model_len));
+  }
   rules_.limits.vocab_size = options.vocab_size;
   rules_.max_prompt_bytes = max_prompt_bytes(options.max_model_len);
   rules_.model_names = options.model_names;
@@ -133,6 +137,8 @@ HttpResponse ApiServer::health() const {
   const char* state = "ok";
   if (status.failed) {
     state = "failed";
+  } else if (!status.leak.empty()) {
+    state = "degraded";
   } else if (status.stalled_s > options_.stall_timeout_s) {
     state = "stalled";
   } else if (draining_) {
@@ -206,7 +212,8 @@ void ApiServer::handle_generation(const std::shared_ptr<HttpExchange>& exchange,
     return refuse(std::move(response));
   }
   ApiRequest request;
-  if (const auto error = parse_api_request(endpoint, std::move(body), rules_, request)) {
+  if (const auto error =
+          parse_api_request(endpoint, std::move(body), rules_, options_.max_model_len, request)) {
     return refuse(response_of(*error));
   }
   const std::uint64_t cache_salt = request.cache_salt ^ access_.tenant(exchange->request());

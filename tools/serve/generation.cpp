@@ -69,7 +69,8 @@ void Generation::start(std::vector<EngineRequest> requests) {
 
 void Generation::refuse_full() {
   abort();
-  const bool stopped = services_.engine.status().failed;
+  const AsyncEngine::Status status = services_.engine.status();
+  const bool stopped = status.failed || !status.leak.empty();
   HttpResponse response =
       stopped ? error_response(503, "the engine has stopped")
               : error_response(429, "too many requests wait already; try again later");

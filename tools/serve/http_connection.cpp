@@ -6,7 +6,6 @@
 #include <utility>
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/error.hpp>
 #include <fmt/format.h>
@@ -52,16 +51,14 @@ HttpRequest to_request(http::request<http::string_body>&& message) {
 
 // --- ConnectionExchange ---
 
-ConnectionExchange::ConnectionExchange(std::shared_ptr<asio::io_context> context,
+ConnectionExchange::ConnectionExchange(std::shared_ptr<IoLoop> loop,
                                        std::weak_ptr<HttpConnection> connection,
                                        HttpRequest request)
-    : context_(std::move(context)),
-      connection_(std::move(connection)),
-      request_(std::move(request)) {}
+    : loop_(std::move(loop)), connection_(std::move(connection)), request_(std::move(request)) {}
 
 // At once where this is the connection's thread: a short answer does not queue behind long ones.
 void ConnectionExchange::respond(HttpResponse response) {
-  asio::dispatch(*context_, [self = shared_from_this(), response = std::move(response)]() mutable {
+  loop_->dispatch([self = shared_from_this(), response = std::move(response)]() mutable {
     if (const auto connection = self->connection_.lock()) {
       connection->respond(*self, std::move(response));
     }
@@ -69,17 +66,17 @@ void ConnectionExchange::respond(HttpResponse response) {
 }
 
 void ConnectionExchange::stream(HttpResponse head, std::shared_ptr<HttpBodySource> source) {
-  asio::post(*context_, [self = shared_from_this(), head = std::move(head),
-                         source = std::move(source)]() mutable {
-    if (const auto connection = self->connection_.lock()) {
-      connection->stream(*self, head, std::move(source));
-    }
-  });
+  loop_->post(
+      [self = shared_from_this(), head = std::move(head), source = std::move(source)]() mutable {
+        if (const auto connection = self->connection_.lock()) {
+          connection->stream(*self, head, std::move(source));
+        }
+      });
 }
 
 void ConnectionExchange::notify() {
   if (notified_.exchange(true)) return;  // it will look anyway
-  asio::post(*context_, [self = shared_from_this()] {
+  loop_->post([self = shared_from_this()] {
     self->notified_ = false;
     if (const auto connection = self->connection_.lock()) connection->pump(*self);
   });
@@ -94,7 +91,7 @@ void ConnectionExchange::on_client_gone(std::function<void()> gone) {
     }
   }
   gone();
-  asio::post(*context_, [self = shared_from_this()] {
+  loop_->post([self = shared_from_this()] {
     if (const auto connection = self->connection_.lock()) connection->abandon(*self);
   });
 }
@@ -112,13 +109,12 @@ bool ConnectionExchange::mark_gone() {
 
 // --- HttpConnection: reading ---
 
-HttpConnection::HttpConnection(std::shared_ptr<asio::io_context> context,
-                               asio::ip::tcp::socket socket, asio::ip::tcp::endpoint client,
-                               const Environment& environment)
-    : context_(std::move(context)),
+HttpConnection::HttpConnection(std::shared_ptr<IoLoop> loop, asio::ip::tcp::socket socket,
+                               asio::ip::tcp::endpoint client, const Environment& environment)
+    : loop_(std::move(loop)),
       socket_(std::move(socket)),
       client_(std::move(client)),
-      timer_(*context_),
+      timer_(loop_->context()),
       environment_(environment) {}
 
 void HttpConnection::start() {
@@ -277,7 +273,7 @@ void HttpConnection::begin_answer() {
   if (is_head_request_) request.method = "GET";
   answer_complete_ = false;
   *environment_.num_unanswered += 1;
-  exchange_ = std::make_shared<ConnectionExchange>(context_, weak_from_this(), std::move(request));
+  exchange_ = std::make_shared<ConnectionExchange>(loop_, weak_from_this(), std::move(request));
   environment_.dispatch(exchange_);
 }
 
@@ -397,7 +393,7 @@ void HttpConnection::finish_answer() {
   state_ = State::kIdle;
   set_deadline(environment_.timeouts.idle);
   // What the client has sent meanwhile; not from here, since many small answers would nest.
-  asio::post(*context_, [self = shared_from_this()] {
+  asio::post(loop_->context(), [self = shared_from_this()] {
     self->advance();
     self->read();
   });

@@ -9,13 +9,13 @@
 #include <optional>
 #include <string>
 
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
 #include "tools/serve/http_server.h"
+#include "tools/serve/io_loop.h"
 
 namespace llmrun {
 
@@ -25,8 +25,8 @@ class HttpConnection;
 class ConnectionExchange final : public HttpExchange,
                                  public std::enable_shared_from_this<ConnectionExchange> {
  public:
-  ConnectionExchange(std::shared_ptr<boost::asio::io_context> context,
-                     std::weak_ptr<HttpConnection> connection, HttpRequest request);
+  ConnectionExchange(std::shared_ptr<IoLoop> loop, std::weak_ptr<HttpConnection> connection,
+                     HttpRequest request);
 
   const HttpRequest& request() const override { return request_; }
   void respond(HttpResponse response) override;
@@ -39,7 +39,7 @@ class ConnectionExchange final : public HttpExchange,
   // I/O thread. False: nobody had asked to be told.
   bool mark_gone();
 
-  std::shared_ptr<boost::asio::io_context> context_;
+  std::shared_ptr<IoLoop> loop_;
   std::weak_ptr<HttpConnection> connection_;
   HttpRequest request_;
   std::atomic<bool> notified_ = false;
@@ -60,9 +60,8 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   };
 
   // `environment` must outlive the connection.
-  HttpConnection(std::shared_ptr<boost::asio::io_context> context,
-                 boost::asio::ip::tcp::socket socket, boost::asio::ip::tcp::endpoint client,
-                 const Environment& environment);
+  HttpConnection(std::shared_ptr<IoLoop> loop, boost::asio::ip::tcp::socket socket,
+                 boost::asio::ip::tcp::endpoint client, const Environment& environment);
 
   // All on the connection's I/O thread.
   void start();
@@ -104,7 +103,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void arm_timer(Clock::time_point at);
   void on_timer();
 
-  std::shared_ptr<boost::asio::io_context> context_;
+  std::shared_ptr<IoLoop> loop_;
   boost::asio::ip::tcp::socket socket_;
   const boost::asio::ip::tcp::endpoint client_;
   boost::asio::steady_timer timer_;

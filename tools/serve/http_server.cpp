@@ -9,8 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/dispatch.hpp>
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <fcntl.h>
@@ -49,8 +47,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     for (int i = 0; i < std::max(1, options.num_io_threads); ++i) {
       io_.push_back(std::make_unique<IoThread>());
     }
-    acceptor_.emplace(*io_[0]->context);
-    bind(resolve(options, *io_[0]->context));
+    acceptor_.emplace(io_[0]->loop->context());
+    bind(resolve(options, io_[0]->loop->context()));
   }
 
   std::uint16_t port() const { return endpoint_.port(); }
@@ -67,23 +65,23 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     if (failure) throw Error(ErrorKind::kUsage, address_problem(failure.message()));
     acceptor_->non_blocking(true, failure);
     accept();
-    for (auto& io : io_) io->thread = std::thread([&io] { io->context->run(); });
+    for (auto& io : io_) io->thread = std::thread([&io] { io->loop->run(); });
   }
 
   void run_on_worker(std::function<void()> work) { asio::post(workers_, std::move(work)); }
 
   void stop() {
     if (std::exchange(stopped_, true)) return;
-    asio::post(*io_[0]->context, [this] {
+    io_[0]->loop->post([this] {
       boost::system::error_code ignored;
       acceptor_->close(ignored);
       if (pause_) pause_->cancel();
     });
     for (auto& io : io_) {
-      asio::post(*io->context, [&io] {
+      io->loop->post([&io] {
         const auto connections = io->connections;  // closing takes them out
         for (const auto& connection : connections) connection->close();
-        io->work.reset();
+        io->loop->finish();
       });
     }
     for (auto& io : io_) {
@@ -95,9 +93,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
  private:
   struct IoThread {
-    std::shared_ptr<asio::io_context> context = std::make_shared<asio::io_context>(1);
-    asio::executor_work_guard<asio::io_context::executor_type> work =
-        asio::make_work_guard(*context);
+    std::shared_ptr<IoLoop> loop = std::make_shared<IoLoop>();
     std::unordered_set<std::shared_ptr<HttpConnection>> connections;  // of its own thread only
     HttpConnection::Environment environment;
     std::thread thread;
@@ -150,7 +146,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   void accept() {
     IoThread& io = next_io();
-    acceptor_->async_accept(*io.context,
+    acceptor_->async_accept(io.loop->context(),
                             [this, &io](boost::system::error_code failure, tcp::socket socket) {
                               on_accept(io, failure, std::move(socket));
                             });
@@ -164,7 +160,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     // that find the queue full try again only after a second.
     for (int i = 0; i < kAcceptsAtOnce; ++i) {
       IoThread& next = next_io();
-      tcp::socket more(*next.context);
+      tcp::socket more(next.loop->context());
       acceptor_->accept(more, failure);
       if (failure == asio::error::would_block) break;
       if (lacks_descriptors(failure)) return refuse_without_descriptors();
@@ -210,8 +206,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
   void open(IoThread& io, tcp::socket socket, const tcp::endpoint& client) {
     num_connections_ += 1;
     auto connection =
-        std::make_shared<HttpConnection>(io.context, std::move(socket), client, io.environment);
-    asio::dispatch(*io.context, [&io, connection = std::move(connection)] {
+        std::make_shared<HttpConnection>(io.loop, std::move(socket), client, io.environment);
+    io.loop->dispatch([&io, connection = std::move(connection)] {
       io.connections.insert(connection);
       connection->start();
     });
@@ -236,11 +232,11 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     if (reserve_ >= 0) {
       ::close(reserve_);
       boost::system::error_code failure;
-      tcp::socket socket = acceptor_->accept(*io_[0]->context, failure);
+      tcp::socket socket = acceptor_->accept(io_[0]->loop->context(), failure);
       if (!failure) refuse(std::move(socket), "too many connections");
       reserve_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
-    pause_.emplace(*io_[0]->context, kPauseWithoutDescriptors);
+    pause_.emplace(io_[0]->loop->context(), kPauseWithoutDescriptors);
     pause_->async_wait([this](boost::system::error_code failure) {
       if (!failure && acceptor_->is_open()) accept();
     });

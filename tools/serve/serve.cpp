@@ -173,11 +173,15 @@ class StatsLog {
 void wait_for_stop(AsyncEngine& engine, const SignalWatcher& signals, bool log_stats,
                    ServerLog& log) {
   StatsLog stats_log(engine.status().stats, log);
+  bool was_leak_told = false;
   while (signals.stop_request() == StopRequest::kNone) {
     pollfd descriptor{.fd = signals.fd(), .events = POLLIN, .revents = 0};
     ::poll(&descriptor, 1, static_cast<int>(kPollInterval.count()));
     const AsyncEngine::Status status = engine.status();
     if (status.failed) return;
+    if (!status.leak.empty() && !std::exchange(was_leak_told, true)) {
+      log.line("no more requests are taken: " + status.leak + "; please report this bug");
+    }
     if (log_stats) stats_log.update(status.stats);
   }
 }
@@ -356,6 +360,9 @@ int run_serve(const ServeOptions& options) {
   http.stop();
   engine.stop();
   if (const std::exception_ptr error = engine.error()) std::rethrow_exception(error);
+  if (const std::string leak = engine.status().leak; !leak.empty()) {
+    throw Error(ErrorKind::kInternal, leak);
+  }
   return exit_code_of_signal(signals.first_signal());
 }
 

@@ -32,12 +32,13 @@ struct BenchTargets::OwnEngine {
 };
 
 BenchTargets::BenchTargets(boost::asio::io_context& context, const ServeBenchOptions& options,
-                           const std::vector<std::string>& modes, Progress& progress)
+                           const std::vector<std::string>& modes, Progress& progress,
+                           const std::function<bool()>& is_stopped)
     : context_(context), options_(options), progress_(progress) {
   if (options_.server.base_url.empty()) {
     load_engine();
   } else {
-    find_server();
+    find_server(is_stopped);
   }
   make_targets(modes);
 }
@@ -87,13 +88,13 @@ void BenchTargets::load_tokenizer(const EngineConfig& config) {
   }
 }
 
-void BenchTargets::find_server() {
+void BenchTargets::find_server(const std::function<bool()>& is_stopped) {
   http_.endpoint = options_.endpoint;
   if (!http_.endpoint.starts_with('/')) {
     throw Error(ErrorKind::kUsage, "--endpoint: expected a path from /");
   }
   const EngineConfig& config = options_.engine.config;
-  http_.server = find_api_server(options_.server, config.model);
+  http_.server = find_api_server(options_.server, config.model, is_stopped);
   description_.model = http_.server.model;
   description_.backend = http_.endpoint.ends_with("/chat/completions") ? "openai-chat" : "openai";
   description_.endpoint = http_.server.base_url.text() + http_.endpoint;
@@ -104,6 +105,12 @@ void BenchTargets::find_server() {
                                                   : kDefaultVocabSize,
             .max_model_len = config.max_model_len > 0 ? config.max_model_len : kAnyLength};
   http_.tokenizer = tokenizer_;
+  if (tokenizer_ == nullptr && options_.vocab_size <= 0 && !options_.quiet) {
+    progress_.log(
+        fmt::format("note: without --tokenizer or --vocab-size, prompts are drawn from {} "
+                    "token ids; a server with fewer refuses them",
+                    kDefaultVocabSize));
+  }
 }
 
 void BenchTargets::make_targets(const std::vector<std::string>& modes) {

@@ -33,9 +33,10 @@ struct TargetDescription {
 class BenchTargets {
  public:
   // Loads the engine or finds the server. `context` and `options` must outlive this object. Throws
-  // Error.
+  // Error, also when the server has not answered when `is_stopped`.
   BenchTargets(boost::asio::io_context& context, const ServeBenchOptions& options,
-               const std::vector<std::string>& modes, Progress& progress);
+               const std::vector<std::string>& modes, Progress& progress,
+               const std::function<bool()>& is_stopped);
   ~BenchTargets();
 
   // One a mode, in their order.
@@ -53,7 +54,7 @@ class BenchTargets {
   struct OwnEngine;
 
   void load_engine();
-  void find_server();
+  void find_server(const std::function<bool()>& is_stopped);
   void load_tokenizer(const EngineConfig& config);
   void make_targets(const std::vector<std::string>& modes);
   void serve_own_engine();

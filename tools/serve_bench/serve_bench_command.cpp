@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 #include <filesystem>
+#include <optional>
 #include <utility>
 
 #include <fmt/chrono.h>
@@ -79,7 +80,18 @@ void ServeBenchCommand::log(std::string_view line) {
 
 const ServingReport& ServeBenchCommand::run() {
   raise_descriptor_limit();
-  BenchTargets targets(context_, options_, plan_.modes, progress_);
+  std::optional<BenchTargets> targets;
+  try {
+    targets.emplace(context_, options_, plan_.modes, progress_, [this] { return is_stopped(); });
+  } catch (const Error&) {
+    if (!is_stopped()) throw;  // else it was a server that was waited for
+  }
+  if (targets) measure(*targets);
+  report_.was_stopped = is_stopped();
+  return report_;
+}
+
+void ServeBenchCommand::measure(BenchTargets& targets) {
   describe(targets.description());
   make_requests(targets, report_.seed);
   if (!options_.skip_overhead && !is_stopped()) {
@@ -91,8 +103,6 @@ const ServingReport& ServeBenchCommand::run() {
   } else {
     run_all(targets);
   }
-  report_.was_stopped = is_stopped();
-  return report_;
 }
 
 void ServeBenchCommand::describe(const TargetDescription& target) {

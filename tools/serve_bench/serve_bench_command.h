@@ -32,6 +32,7 @@ class ServeBenchCommand {
   void log(std::string_view line);
   bool is_stopped() const { return signals_.stop_request() != StopRequest::kNone; }
 
+  void measure(BenchTargets& targets);
   void describe(const TargetDescription& target);
   void make_requests(BenchTargets& targets, std::uint64_t seed);
   void warm_up(BenchTargets& targets);

@@ -264,6 +264,31 @@ TEST_CASE("what comes for an unknown request hurts no other") {
   CHECK_FALSE(async.status().failed);
 }
 
+// Loses something with its second request.
+class LeakingEngine final : public NullEngine {
+ public:
+  std::optional<std::string> find_leak() const override {
+    return stats().num_requests_finished < 2 ? std::nullopt : std::optional("2 blocks are lost");
+  }
+};
+
+TEST_CASE("R16: an engine that has lost something answers what it has and takes no more") {
+  LeakingEngine engine;
+  AsyncEngine async(engine);
+  for (int i = 0; i < 2; ++i) {
+    Receiver receiver;
+    CHECK(async.status().leak.empty());
+    REQUIRE(async.submit(make_request({1, 2}, 5), receiver.callbacks()));
+    CHECK(receiver.wait().num_output_tokens == 5);
+  }
+  for (int i = 0; i < 5000 && async.status().leak.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(async.status().leak == "2 blocks are lost");
+  CHECK_FALSE(async.submit(make_request({1}, 1), {}).has_value());
+  CHECK_FALSE(async.status().failed);
+}
+
 TEST_CASE("what takes longer than it may is ended with an error, also while it waits") {
   NullEngine engine({.step_seconds = 0.002, .max_num_seqs = 1});
   AsyncEngine async(engine, {.max_request_seconds = 0.05});

@@ -60,6 +60,20 @@ TEST_CASE("a prompt as long as the context is refused, one token shorter runs") 
   CHECK(engine.run(make_request(make_prompt(1, 49), 5)).outputs.at(0).token_ids.size() == 1);
 }
 
+TEST_CASE("R16: an idle engine names the blocks that nobody gave back") {
+  TestEngine engine({});
+  CHECK(engine.run(make_request(make_prompt(1, 40), 5)).error.empty());
+  CHECK_FALSE(engine->find_leak().has_value());
+  BlockTable lost;
+  REQUIRE(engine.kv_cache().grow(lost, 33));
+  REQUIRE(lost.size() == 3);
+  const std::string leak = engine->find_leak().value_or("");
+  CHECK(leak.starts_with("3 of 200 KV cache blocks belong to no request: "));
+  CHECK(leak.find(std::to_string(lost[1])) != leak.npos);
+  engine.kv_cache().release(lost);
+  CHECK_FALSE(engine->find_leak().has_value());
+}
+
 TEST_CASE("prompts and parameters that make no sense") {
   TestEngine engine({});
   CHECK(engine.run(make_request({}, 5)).error.code == "empty_prompt");

@@ -112,6 +112,7 @@ class TestEngine {
 
   LlmEngine& engine() { return *engine_; }
   LlmEngine* operator->() { return engine_.get(); }
+  KvCacheManager& kv_cache() { return *kv_cache_; }
 
   // One step, after which blocks, tables, slots and queues must be consistent.
   void step() {
@@ -150,6 +151,7 @@ class TestEngine {
   // What an engine without work still holds, or nothing.
   std::optional<std::string> find_leak() const {
     if (engine_->has_unfinished()) return "it has work";
+    if (const auto leak = engine_->find_leak()) return leak;
     if (const auto fault = scheduler_->check_integrity()) return fault;
     if (const auto fault = kv_cache_->check_integrity({})) return fault;
     const KvCacheStats stats = kv_cache_->stats();

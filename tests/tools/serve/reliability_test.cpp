@@ -218,6 +218,22 @@ class FailingEngine final : public NullEngine {
   int num_steps_ = 0;
 };
 
+TEST_CASE("R16: a server whose KV blocks do not add up takes no more requests, and says so") {
+  TestEngine engine({});
+  TestServer server({}, &engine.engine());
+  const std::string request = post("/v1/completions", R"({"prompt":[5,6,7],"max_tokens":4})");
+  CHECK(status_of_answer(ask(server.port(), request)) == 200);
+  REQUIRE(eventually([&] { return has_no_work(server); }));
+  BlockTable lost;
+  REQUIRE(engine.kv_cache().grow(lost, 20));
+  CHECK(status_of_answer(ask(server.port(), request)) == 200);
+  CHECK(eventually([&] { return !server.engine().status().leak.empty(); }));
+  CHECK(status_of_answer(ask(server.port(), request)) == 503);
+  const std::string health = ask(server.port(), get("/health"));
+  CHECK(status_of_answer(health) == 503);
+  CHECK(health.find("degraded") != health.npos);
+}
+
 TEST_CASE("an engine that fails: clients are told so, and nothing of where or why") {
   for (const bool stream : {false, true}) {
     FailingEngine engine;

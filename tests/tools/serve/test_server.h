@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -77,6 +78,8 @@ class Client {
     REQUIRE(::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
     const timeval patience{.tv_sec = 30, .tv_usec = 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    const int at_once = 1;  // each send() in a segment of its own
+    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
   }
   ~Client() { close(); }
   Client(const Client&) = delete;
@@ -99,6 +102,7 @@ class Client {
     while (received_.find(text) == received_.npos) {
       char buffer[4096];
       const ssize_t count = ::recv(fd_, buffer, sizeof(buffer), 0);
+      has_ended_ = count == 0;
       if (count <= 0) break;
       received_.append(buffer, static_cast<std::size_t>(count));
     }
@@ -109,10 +113,13 @@ class Client {
     return ::recv(fd_, &byte, 1, 0) == 1;
   }
   std::string read_all() { return read_until("never in an answer"); }
+  // Whether the server has closed in order, as far as was read.
+  bool has_ended() const { return has_ended_; }
 
  private:
   int fd_;
   std::string received_;
+  bool has_ended_ = false;
 };
 
 inline std::string post(const std::string& path, const std::string& body, bool close = true,
