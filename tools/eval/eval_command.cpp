@@ -18,6 +18,7 @@
 #include "engine/core/version.h"
 #include "tools/demo_model.h"
 #include "tools/load_progress.h"
+#include "tools/report/step_summary.h"
 
 namespace llmrun {
 namespace {
@@ -276,11 +277,25 @@ bool EvalCommand::run_case(std::size_t case_index) {
       *source.answers, dataset_.questions, extractor_,
       [this](const EvalQuestion& question) { return make_request(question); },
       run_options(case_index, run, source));
-  const bool is_complete = eval.run(missing);
+  const bool is_complete = run_recorded(eval, missing, source, run);
   if (!missing.empty()) run.elapsed_s = eval.elapsed_s();
   progress_.finish();
   run.is_partial = !is_complete;
   if (run.num_answered() > 0) runs_.push_back(std::move(run));
+  return is_complete;
+}
+
+bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
+                               const OpenedSource& source, EvalCaseRun& run) {
+  if (source.engine == nullptr) return eval.run(places);
+  LlmEngine& engine = *source.engine->engine;
+  StepSummary steps;
+  engine.record_steps([&steps](const StepRecord& step) { steps.add(step); });
+  const double start_s = engine.now();
+  const bool is_complete = eval.run(places);
+  engine.record_steps({});
+  run.timeline = steps.timeline(start_s, engine.now(), engine.stats().kv_blocks_total);
+  run.decode_batches = steps.decode_batches();
   return is_complete;
 }
 

@@ -51,6 +51,9 @@ class EvalCommand {
 
   // Returns false when it was stopped.
   bool run_case(std::size_t case_index);
+  // Runs it, and keeps in `run` what the engine's steps say. Returns false when it was stopped.
+  static bool run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
+                           const OpenedSource& source, EvalCaseRun& run);
   // Moves what an earlier run answered to `run`; returns the places of the other questions.
   std::vector<std::int64_t> take_earlier_results(EvalCaseRun& run);
   EvalRun::Options run_options(std::size_t case_index, EvalCaseRun& run,

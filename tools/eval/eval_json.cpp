@@ -70,6 +70,10 @@ Json to_json(const EvalReport& report, const EvalCaseReport& one) {
                                      {"accuracy", group.accuracy}};
     }
   }
+  if (!one.timeline.empty()) {
+    json["timeline"] = timeline_json(one.timeline, true);
+    json["decode_batches"] = histogram_json(one.decode_batches);
+  }
   return json;
 }
 

@@ -199,6 +199,8 @@ EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext&
   report.load_s = run.load_s;
   report.elapsed_s = run.elapsed_s;
   report.num_resumed = run.num_resumed;
+  report.timeline = run.timeline;
+  report.decode_batches = run.decode_batches;
   report.num_questions = std::ssize(run.results);
   count_samples(report, run);
   report.num_left_out = report.num_questions * context.repetitions - report.num_samples;
