@@ -3,8 +3,7 @@
 
 usage: update_readme.py [--check] [--llmrun PROGRAM]
   --check    only tells whether README.md is current (exit status 1 if not)
-  --llmrun   the program, which draws some of the pictures; they are left as they are when it is not there
-             (default: the newest build/*/llmrun)
+  --llmrun   the program, which draws some of the pictures; without it they are left as they are
 
 A block stands between <!-- begin NAME --> and <!-- end NAME -->; NAME is a function below, which gives the block's text and may
 add pictures to PICTURES.
@@ -30,15 +29,17 @@ DRAWN = {}  # path -> the report that the program draws it of
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true")
-    builds = sorted(ROOT.glob("build/*/llmrun"), key=lambda path: path.stat().st_mtime)
-    parser.add_argument("--llmrun", type=pathlib.Path, default=builds[-1] if builds else None)
-    return parser.parse_args()
+    parser.add_argument("--llmrun", type=pathlib.Path)
+    arguments = parser.parse_args()
+    if arguments.llmrun and not arguments.llmrun.is_file():
+        parser.error(f"--llmrun {arguments.llmrun}: there is no such program")
+    return arguments
 
 
 def draw_pictures(program):
     """Has the program draw what DRAWN names."""
-    if program is None or not program.is_file():
-        print(f"no llmrun program: left as they are: {', '.join(DRAWN)}", file=sys.stderr)
+    if program is None:
+        print(f"without --llmrun PROGRAM these are left as they are: {', '.join(DRAWN)}", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as folder:
         for path, report in DRAWN.items():
@@ -269,7 +270,7 @@ def closing_sentences(reports):
     if demo_rates:
         sentences.append(f"The demo model's output tokens/s (200 prompts, 64 in, 128 out): {', '.join(demo_rates)}.")
     capped = [workload.name for workload, report in reports.values()
-              if any(check["name"] == "power_cap" and check["status"] != "OK" for check in report["checks"])]
+              if any(check["name"] == "power_cap" and check["status"] == "WARNING" for check in report["checks"])]
     if capped:
         sentences.append(f"The power limit held the clocks back in {', '.join(capped)}.")
     for workload, report in reports.values():

@@ -182,7 +182,9 @@ SamplingParams EvalCommand::sampling_params() const {
 std::vector<EvalCommand::Case> EvalCommand::make_cases() const {
   std::vector<Case> cases;
   const auto add = [&](Case one, std::size_t num_levels) {
-    one.name = num_levels > 1 ? fmt::format("{}@{}", one.backend, one.max_num_seqs) : one.backend;
+    const std::string level = num_levels > 1 ? fmt::format("@{}", one.max_num_seqs) : "";
+    one.name = one.backend + level;
+    one.key += level;
     cases.push_back(std::move(one));
   };
   if (!options_.engine.backend.empty()) {
@@ -191,19 +193,24 @@ std::vector<EvalCommand::Case> EvalCommand::make_cases() const {
       for (const std::int32_t level : levels) {
         EngineCase engine = backend;
         engine.config.max_num_seqs = level;
-        add({.name = {}, .backend = backend.name, .max_num_seqs = level, .engine = engine},
+        add({.name = {},
+             .backend = backend.name,
+             .key = backend.name,
+             .max_num_seqs = level,
+             .engine = engine},
             levels.size());
       }
     }
   }
   if (server_) {
     const auto levels = parse_levels("--max-concurrency", options_.max_concurrency, 1);
-    // Not the address: a server that moved is gone on with.
     const bool is_taken = std::any_of(
         cases.begin(), cases.end(), [&](const Case& one) { return one.backend == server_->model; });
-    const std::string name = (is_taken ? "server " : "") + server_->model;
+    const std::string key = (is_taken ? "server " : "") + server_->model;
+    const std::string name = server_->base_url.authority() + " " + server_->model;
     for (const std::int32_t level : levels) {
-      add({.name = {}, .backend = name, .max_num_seqs = level, .engine = {}}, levels.size());
+      add({.name = {}, .backend = name, .key = key, .max_num_seqs = level, .engine = {}},
+          levels.size());
     }
   }
   return cases;
@@ -222,7 +229,7 @@ AnswerRequest EvalCommand::make_request(const EvalQuestion& question) const {
 
 InputItem EvalCommand::item_of(std::size_t case_index, std::int64_t place) const {
   const auto num_questions = std::ssize(dataset_.questions);
-  return eval_item(cases_[case_index].name,
+  return eval_item(cases_[case_index].key,
                    static_cast<std::int64_t>(case_index) * num_questions + place, place,
                    dataset_.questions[static_cast<std::size_t>(place)], params_);
 }
@@ -272,7 +279,7 @@ bool EvalCommand::run_case(std::size_t case_index) {
   log(fmt::format("{}: {}", run.name, run.flags));
   for (const std::string& note : source.notes) log("note: " + note);
 
-  const std::vector<std::int64_t> missing = take_earlier_results(run);
+  const std::vector<std::int64_t> missing = take_earlier_results(one.key, run);
   EvalRun eval(
       *source.answers, dataset_.questions, extractor_,
       [this](const EvalQuestion& question) { return make_request(question); },
@@ -299,12 +306,13 @@ bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& p
   return is_complete;
 }
 
-std::vector<std::int64_t> EvalCommand::take_earlier_results(EvalCaseRun& run) {
+std::vector<std::int64_t> EvalCommand::take_earlier_results(const std::string& key,
+                                                            EvalCaseRun& run) {
   std::vector<std::int64_t> missing;
   run.results.resize(dataset_.questions.size());
   for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
     QuestionResult& result = run.results[static_cast<std::size_t>(place)];
-    const auto found = earlier_.find({run.name, place});
+    const auto found = earlier_.find({key, place});
     if (found == earlier_.end()) {
       result.question = place;
       missing.push_back(place);
@@ -336,8 +344,9 @@ EvalRun::Options EvalCommand::run_options(std::size_t case_index, EvalCaseRun& r
     const auto place = static_cast<std::size_t>(result.question);
     if (writer_ != nullptr) {
       const InputItem item = item_of(case_index, result.question);
-      writer_->write(item.index, eval_record(item, run.name, dataset_.questions[place], result,
-                                             extractor_, fingerprint_));
+      writer_->write(item.index,
+                     eval_record(item, cases_[case_index].key, dataset_.questions[place], result,
+                                 extractor_, fingerprint_));
     }
     run.results[place] = result;
   };
@@ -413,7 +422,7 @@ void EvalCommand::claim_earlier_results(FinishedRows& finished, const std::strin
     for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
       const InputItem item = item_of(i, place);
       if (!finished.claim(item, input_hash(item, fingerprint))) continue;
-      const std::pair<std::string, std::int64_t> key = {cases_[i].name, place};
+      const std::pair<std::string, std::int64_t> key = {cases_[i].key, place};
       earlier_[key] = std::move(results[key]);
     }
   }

@@ -211,6 +211,11 @@ EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext&
     for (const AnswerCounts& one : counts) report.num_without_answer += one.none;
     report.num_without_answer -= report.num_failed;
     report.groups = score_groups(run, context, counts);
+    report.question_scores.resize(context.dataset.questions.size());
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      const auto place = static_cast<std::size_t>(run.results[i].question);
+      report.question_scores[place] = share_right(counts[i]);
+    }
     if (context.repetitions > 1) add_repeated(report, counts, context);
   }
   return report;

@@ -89,6 +89,8 @@ struct EvalCaseReport {
   std::optional<Score> majority;        // of all samples, by the main rule; with repetitions
   std::vector<RepeatedScore> repeated;  // k = 1 .. repetitions; empty without, and with early stop
   std::vector<GroupScore> groups;       // by the main rule
+  // What each question of the file scored by the main rule; nothing: it was not answered.
+  std::vector<std::optional<double>> question_scores;
   std::vector<TimelinePoint> timeline;  // as in EvalCaseRun
   std::vector<SizeBin> decode_batches;
   std::optional<double> speed_up;  // over the baseline, both complete

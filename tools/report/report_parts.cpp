@@ -71,6 +71,18 @@ std::string batch_chart(const ReportJson& batches) {
        .height = 250});
 }
 
+// The checks of a status, each once.
+std::vector<std::string> names_of(const ReportJson& checks, const char* status) {
+  std::vector<std::string> names;
+  for (const ReportJson& check : checks) {
+    std::string name = text_of(check, "name");
+    if (is_status(check, status) && std::find(names.begin(), names.end(), name) == names.end()) {
+      names.push_back(std::move(name));
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 LatencyCurve latency_curve(const std::string& name, const ReportJson& latency) {
@@ -146,7 +158,7 @@ void add_verdict(const ReportJson& checks, HtmlPage& page) {
   std::size_t num_invalid = 0;
   std::size_t num_checks = 0;
   for (const ReportJson& check : checks) {
-    num_checks += 1;
+    num_checks += is_status(check, "NOT MEASURED") ? 0 : 1;
     num_warnings += is_status(check, "WARNING") ? 1 : 0;
     num_invalid += is_status(check, "INVALID") ? 1 : 0;
   }
@@ -170,17 +182,16 @@ void add_checks(const ReportJson& checks, HtmlPage& page) {
           {status, text_of(check, "name"), text_of(check, "case"), text_of(check, "message")});
     }
   }
-  std::vector<std::string> well;
-  for (const ReportJson& check : checks) {
-    std::string name = text_of(check, "name");
-    if (is_status(check, "OK") && std::find(well.begin(), well.end(), name) == well.end()) {
-      well.push_back(std::move(name));
-    }
-  }
-  if (table.rows.empty() && well.empty()) return;
+  const std::vector<std::string> well = names_of(checks, "OK");
+  const std::vector<std::string> unknown = names_of(checks, "NOT MEASURED");
+  if (table.rows.empty() && well.empty() && unknown.empty()) return;
   page.heading("Checks");
   page.table(table);
   if (!well.empty()) page.paragraph(fmt::format("OK: {}", fmt::join(well, ", ")));
+  if (!unknown.empty()) {
+    page.paragraph(
+        fmt::format("Not measured, the device does not tell: {}", fmt::join(unknown, ", ")));
+  }
 }
 
 void add_environment(const ReportJson& report,

@@ -23,6 +23,7 @@ std::size_t num_equal_tokens(const std::vector<TokenId>& a, const std::vector<To
 const char* to_string(CheckStatus status) {
   switch (status) {
     case CheckStatus::kOk: return "OK";
+    case CheckStatus::kNotMeasured: return "NOT MEASURED";
     case CheckStatus::kWarning: return "WARNING";
     case CheckStatus::kInvalid: return "INVALID";
   }

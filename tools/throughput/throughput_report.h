@@ -42,8 +42,8 @@ struct LatencyMetric {
   CumulativeShares cdf = {};
 };
 
-enum class CheckStatus : std::uint8_t { kOk, kWarning, kInvalid };
-const char* to_string(CheckStatus status);  // "OK", "WARNING", "INVALID"
+enum class CheckStatus : std::uint8_t { kOk, kNotMeasured, kWarning, kInvalid };
+const char* to_string(CheckStatus status);  // "OK", "NOT MEASURED", "WARNING", "INVALID"
 
 struct Check {
   std::string case_name;  // empty: of the whole run
