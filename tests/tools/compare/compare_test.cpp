@@ -280,7 +280,7 @@ TEST_CASE("evaluations that cannot be compared say why") {
   const std::string sampled = R"(, "sampling": {"temperature": 1.0})";
   CHECK(contains(reason(evaluation(question_scores(80), 0.8, sampled)), "sampled differently"));
   CHECK(compare_runs(runs_of(base), runs_of(evaluation("null", 0.9, "", "other")),
-                     {.ignores_model = true})
+                     {.figures = {}, .ignores_model = true, .fail_below = std::nullopt})
             .front()
             .verdict == Verdict::kBetter);
 }
