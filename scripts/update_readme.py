@@ -356,13 +356,42 @@ def score_text(score):
     return f"{100 * score['mean']:.1f} ± {100 * score['stderr']:.1f} %"
 
 
+def vote_sentence(report, case):
+    """pass@k and maj@k of some k."""
+    shown = [score for score in case.get("repeated", []) if score["k"] & (score["k"] - 1) == 0]
+    if not shown:
+        return ""
+    values = lambda key: ", ".join(f"{100 * score[key]['mean']:.1f}" for score in shown)
+    return (f"Temperature {report['sampling']['temperature']:g}, k = {', '.join(str(score['k']) for score in shown)}: "
+            f"maj@k {values('majority')} %; pass@k {values('pass')} %.")
+
+
+def evaluation_sentences(folder, report):
+    """What the cases of a report have beside a row: votes, an early stop's saving, knees."""
+    sentences = [vote_sentence(report, case) for case in report["cases"]]
+    if report["early_stop"]:
+        for case in report["cases"]:
+            planned = case["num_samples"] + case["num_left_out_by_early_stop"]
+            sentences.append(f"With `--early-stop` {case['num_samples']} of {planned} samples were asked for "
+                             f"({percent(case['num_left_out_by_early_stop'] / planned)} saved).")
+    for knee in report["knees"]:
+        rates = ", ".join(f"{case['max_num_seqs']}: {case['questions_per_s']:.1f}" for case in report["cases"] if case["backend"] == knee["backend"])
+        sentences.append(f"Questions/s of {knee['backend']} by `--max-num-seqs`: {rates}; the knee is at {knee['max_num_seqs']}.")
+    if any("repeated" in case for case in report["cases"]) and "timeline" in report["cases"][0]:
+        path = f"results/{folder.name}/votes.svg"
+        DRAWN[path] = folder / "repetitions.json"
+        sentences.append(f"\n\n![pass@k and maj@k over k]({path})")
+    return [sentence for sentence in sentences if sentence]
+
+
 def evaluation():
     """Every report of `llmrun eval` under results/eval-*: a row for each case."""
     parts = []
     for folder in sorted((ROOT / "results").glob("eval-*")):
-        rows = []
+        rows, sentences = [], []
         for path in sorted(folder.glob("*.json")):
             report = read_json(path.relative_to(ROOT))
+            sentences += evaluation_sentences(folder, report)
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
                 rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g} | "
@@ -370,7 +399,8 @@ def evaluation():
                             f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
         if rows:
             parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
-                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows))
+                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+                         + ("\n\n" + " ".join(sentences) if sentences else ""))
     return "\n\n".join(parts)
 
 

@@ -19,6 +19,7 @@
 #include "tools/demo_model.h"
 #include "tools/load_progress.h"
 #include "tools/report/step_summary.h"
+#include "tools/throughput/throughput_run.h"
 
 namespace llmrun {
 namespace {
@@ -292,10 +293,33 @@ bool EvalCommand::run_case(std::size_t case_index) {
   return is_complete;
 }
 
+void EvalCommand::warm_up(LlmEngine& engine, std::size_t num_questions) {
+  constexpr std::int32_t kLength = 32;  // of a prompt and of an answer
+  constexpr std::size_t kMostRequests = 64;
+  const std::int32_t length = std::min(kLength, engine.options().max_model_len / 4);
+  if (num_questions == 0 || length == 0) return;
+  Workload workload;
+  workload.seed = options_.engine.config.seed;
+  workload.requests.assign(
+      std::min(num_questions, kMostRequests),
+      {.prompt_token_ids = std::vector<TokenId>(static_cast<std::size_t>(length)),
+       .output_len = length});
+  RunOptions run_options;
+  run_options.sampling.ignore_eos = true;
+  run_options.should_stop = [this] { return signals_.stop_request() != StopRequest::kNone; };
+  Progress silent({.style = {}, .quiet = true});
+  static_cast<void>(run_workload(
+      engine,
+      warm_up_workload(workload, std::ssize(workload.requests), engine.options().vocab_size),
+      run_options, silent));
+  engine.reset_prefix_cache();
+}
+
 bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
                                const OpenedSource& source, EvalCaseRun& run) {
   if (source.engine == nullptr) return eval.run(places);
   LlmEngine& engine = *source.engine->engine;
+  warm_up(engine, places.size());
   StepSummary steps;
   engine.record_steps([&steps](const StepRecord& step) { steps.add(step); });
   const double start_s = engine.now();

@@ -53,9 +53,12 @@ class EvalCommand {
 
   // Returns false when it was stopped.
   bool run_case(std::size_t case_index);
+  // Makes an engine do once, before time counts, what is slower the first time; for so many
+  // questions.
+  void warm_up(LlmEngine& engine, std::size_t num_questions);
   // Runs it, and keeps in `run` what the engine's steps say. Returns false when it was stopped.
-  static bool run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
-                           const OpenedSource& source, EvalCaseRun& run);
+  bool run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
+                    const OpenedSource& source, EvalCaseRun& run);
   // Moves what an earlier run answered of the case `key` to `run`; returns the places of the other
   // questions.
   std::vector<std::int64_t> take_earlier_results(const std::string& key, EvalCaseRun& run);

@@ -93,7 +93,8 @@ RowChart accuracy_bars(const ReportJson& report, int width) {
 RowChart time_bars(const ReportJson& report, int width) {
   RowChart chart{
       .text = {.title = "Time",
-               .note = "from the first question to the last answer; loading is not in it"},
+               .note =
+                   "from the first question to the last answer; loading and warm-up are not in it"},
       .axis = "seconds",
       .rows = {},
       .width = width};
