@@ -366,7 +366,7 @@ def vote_sentence(report, case):
             f"maj@k {values('majority')} %; pass@k {values('pass')} %.")
 
 
-def evaluation_sentences(folder, report):
+def evaluation_sentences(report):
     """What the cases of a report have beside a row: votes, an early stop's saving, knees."""
     sentences = [vote_sentence(report, case) for case in report["cases"]]
     if report["early_stop"]:
@@ -377,10 +377,6 @@ def evaluation_sentences(folder, report):
     for knee in report["knees"]:
         rates = ", ".join(f"{case['max_num_seqs']}: {case['questions_per_s']:.1f}" for case in report["cases"] if case["backend"] == knee["backend"])
         sentences.append(f"Questions/s of {knee['backend']} by `--max-num-seqs`: {rates}; the knee is at {knee['max_num_seqs']}.")
-    if any("repeated" in case for case in report["cases"]) and "timeline" in report["cases"][0]:
-        path = f"results/{folder.name}/votes.svg"
-        DRAWN[path] = folder / "repetitions.json"
-        sentences.append(f"\n\n![pass@k and maj@k over k]({path})")
     return [sentence for sentence in sentences if sentence]
 
 
@@ -391,12 +387,15 @@ def evaluation():
         rows, sentences = [], []
         for path in sorted(folder.glob("*.json")):
             report = read_json(path.relative_to(ROOT))
-            sentences += evaluation_sentences(folder, report)
+            sentences += evaluation_sentences(report)
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
                 rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g} | "
                             f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
                             f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
+        if (folder / "votes.svg").is_file():
+            DRAWN[f"results/{folder.name}/votes.svg"] = folder / "repetitions.json"
+            sentences.append(f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)")
         if rows:
             parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
                          "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)

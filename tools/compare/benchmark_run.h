@@ -50,8 +50,8 @@ struct BenchmarkRun {
   BenchmarkWorkload workload;
   std::vector<BenchmarkFigure> figures;
   std::vector<BenchmarkAccuracy> accuracies;  // of an evaluation, one a repeat
-  std::string sampling;                       // of an evaluation, what its texts depend on
-  std::vector<std::string> invalid;           // checks that forbid the use of the figures
+  nlohmann::json sampling;           // of an evaluation, an object of what its texts depend on
+  std::vector<std::string> invalid;  // checks that forbid the use of the figures
 
   const BenchmarkFigure* find(std::string_view name) const;
 };

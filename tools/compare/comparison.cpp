@@ -74,10 +74,14 @@ std::string reservation(const BenchmarkRun& base, const BenchmarkRun& changed) {
   if (base.workload.sha256.empty() != changed.workload.sha256.empty()) {
     return "equal numbers of requests and tokens; whether the requests are equal is not told";
   }
-  if (base.sampling != changed.sampling) {
-    return fmt::format("sampled differently: {}; and {}", base.sampling, changed.sampling);
+  std::string text;
+  for (const auto& [key, value] : base.sampling.items()) {
+    const std::string other = changed.sampling.contains(key) ? changed.sampling[key].dump() : "?";
+    if (value.dump() == other) continue;
+    text += fmt::format("{}{} {} and {}", text.empty() ? "sampled differently: " : ", ", key,
+                        value.dump(), other);
   }
-  return "";
+  return text;
 }
 
 RunComparison begin(const BenchmarkRun& base, const BenchmarkRun& changed) {

@@ -27,11 +27,14 @@ std::string prompt_text(const JsonObject& json, const std::string& rule) {
 }
 
 // What the texts depend on beside the prompt.
-std::string sampling_text(const JsonObject& json) {
-  const nlohmann::json* sampling = json.find("sampling");
-  return fmt::format("{} x {}{}", json.find_int("repetitions", 1, kMaxCount).value_or(1),
-                     sampling == nullptr ? "?" : dump_json(*sampling),
-                     json.find_bool("early_stop").value_or(false) ? ", early stop" : "");
+nlohmann::json sampling_of(const JsonObject& json) {
+  nlohmann::json sampling = nlohmann::json::object();
+  if (const nlohmann::json* told = json.find("sampling"); told != nullptr && told->is_object()) {
+    sampling = *told;
+  }
+  sampling["repetitions"] = json.find_int("repetitions", 1, kMaxCount).value_or(1);
+  sampling["early_stop"] = json.find_bool("early_stop").value_or(false);
+  return sampling;
 }
 
 void add_rate(const JsonObject& one, const char* name, const char* unit, BenchmarkRun& run) {
@@ -47,7 +50,7 @@ BenchmarkRun read_case(const JsonObject& json, const JsonObject& one) {
   run.workload.kind = "eval";
   run.workload.sha256 = json.get_object("dataset").find_string("sha256").value_or("");
   run.workload.load = prompt_text(json, rule);
-  run.sampling = sampling_text(json);
+  run.sampling = sampling_of(json);
   if (const auto model = json.find_object("model")) {
     run.model = model->find_string("name").value_or("");
     run.dtype = model->find_string("dtype").value_or("");

@@ -132,8 +132,7 @@ ReportTable comparison_rows(const ReportJson& comparisons) {
                              points_text(number_of(one, "difference_ci95_high")));
     }
     std::string verdict = text_of(one, "verdict");
-    if (const std::string reason = text_of(one, "reason"); !reason.empty())
-      verdict += ": " + reason;
+    if (verdict == "not comparable") verdict += ": " + text_of(one, "reason");
     if (fails(one)) verdict += " (FAILS)";
     std::vector<std::string> row = {
         case_text(one),

@@ -333,6 +333,9 @@ std::string eval_page(const ReportJson& report) {
   for (const ReportJson& one : list_of(report, "cases")) {
     num_failed += number_of(one, "num_failed").value_or(0);
   }
+  if (text_of(report, "valid") == "false") {
+    page.note(NoteKind::kBad, "INVALID: stopped before all questions were answered");
+  }
   if (num_failed > 0) {
     page.note(NoteKind::kBad,
               fmt::format("{:.0f} samples failed; they count as wrong", num_failed));

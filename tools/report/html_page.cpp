@@ -19,7 +19,7 @@ main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:24px;margin:0}
 h2{font-size:17px;margin:36px 0 10px;padding-bottom:4px;border-bottom:1px solid var(--line)}
 h3{font-size:15px;margin:18px 0 0}
-p{margin:8px 0}
+p{margin:8px 0;overflow-wrap:anywhere}
 .subtitle{color:var(--faint);margin:2px 0 16px}
 .note{border-left:4px solid var(--line);padding:6px 12px;margin:8px 0}
 .note.good{border-color:var(--good)}

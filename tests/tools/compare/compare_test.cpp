@@ -278,7 +278,8 @@ TEST_CASE("evaluations that cannot be compared say why") {
   const std::string shots = R"(, "prompt": {"style": "lm-eval", "num_fewshot": 5})";
   CHECK(contains(reason(evaluation(question_scores(80), 0.8, shots)), "5-shot"));
   const std::string sampled = R"(, "sampling": {"temperature": 1.0})";
-  CHECK(contains(reason(evaluation(question_scores(80), 0.8, sampled)), "sampled differently"));
+  CHECK(reason(evaluation(question_scores(80), 0.8, sampled)) ==
+        "sampled differently: temperature 0.0 and 1.0");
   CHECK(compare_runs(runs_of(base), runs_of(evaluation("null", 0.9, "", "other")),
                      {.figures = {}, .ignores_model = true, .fail_below = std::nullopt})
             .front()
