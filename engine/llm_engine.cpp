@@ -145,7 +145,7 @@ Sample& LlmEngine::add_sample(const std::shared_ptr<RequestState>& request,
                                OutputProcessor(parts_.tokenizer.get(), request->params,
                                                options_.eos_token_ids, index, max_output_tokens));
   Sample& result = *sample;
-  if (step_log_ != nullptr) {
+  if (records_token_times_) {
     result.token_times_s.reserve(static_cast<std::size_t>(max_output_tokens));
   }
   samples_.emplace(id, std::move(sample));
@@ -272,7 +272,7 @@ void LlmEngine::submit(ScheduledBatch batch) {
     if (timings.first_scheduled == 0) timings.first_scheduled = now_s;
     plans_.push_back(sample.plan());
   }
-  if (step_log_ != nullptr) record_submitted(batch, now_s);
+  if (step_listener_) record_submitted(batch, now_s);
   parts_.runner->submit(batch, plans_);
   stats_.num_steps += 1;
   stats_.num_batched_tokens += batch.num_tokens;
@@ -286,7 +286,7 @@ void LlmEngine::finish_oldest_step() {
   std::vector<SequenceOutput> outputs = parts_.runner->collect();
   const double now_s = now();
   stats_.num_padding_tokens += parts_.backend->last_step_timing().num_padding_rows;
-  if (step_log_ != nullptr) record_collected(now_s);
+  if (step_listener_) record_collected(now_s);
   parts_.scheduler->retire(batch);
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
     finish_scheduled(batch.sequences[i], std::move(outputs[i]), now_s);
@@ -300,17 +300,19 @@ void LlmEngine::record_submitted(const ScheduledBatch& batch, double now_s) {
   record.num_waiting_sequences = scheduler.num_waiting;
   record.kv_blocks_used = parts_.kv_cache->stats().num_used_blocks;
   record.submitted_s = now_s;
-  step_log_->push_back(record);
+  open_steps_.push_back(record);
 }
 
 void LlmEngine::record_collected(double now_s) {
-  StepRecord& record = (*step_log_)[num_records_complete_++];
+  StepRecord record = open_steps_.front();
+  open_steps_.pop_front();
   const StepTiming timing = parts_.backend->last_step_timing();
   record.collected_s = now_s;
   record.device_busy_s = timing.busy_seconds;
   record.device_idle_s = timing.idle_seconds;
   record.replayed_graph = timing.replayed_graph;
   record.num_padding_tokens += timing.num_padding_rows;
+  step_listener_(record);
 }
 
 void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output,
@@ -336,7 +338,7 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
   sample.sequence.resolve_pending(output.sampled.token_id);
   stats_.num_output_tokens += 1;
   request.num_output_tokens += 1;
-  if (step_log_ != nullptr) sample.token_times_s.push_back(now_s);
+  if (records_token_times_) sample.token_times_s.push_back(now_s);
   if (request.timings.first_token == 0) {
     request.timings.first_token = now_s;
     request.num_cached_tokens = sample.sequence.num_cached_tokens;
@@ -404,10 +406,14 @@ std::vector<RequestOutput> LlmEngine::take_outputs() {
   return std::exchange(outputs_, {});
 }
 
-void LlmEngine::record_steps(std::vector<StepRecord>* log) {
+void LlmEngine::record_steps(StepListener listener) {
   LLMRUN_CHECK(!has_unfinished());
-  step_log_ = log;
-  num_records_complete_ = log == nullptr ? 0 : log->size();
+  step_listener_ = std::move(listener);
+}
+
+void LlmEngine::record_token_times(bool enabled) {
+  LLMRUN_CHECK(!has_unfinished());
+  records_token_times_ = enabled;
 }
 
 void LlmEngine::reset_prefix_cache() {

@@ -58,9 +58,12 @@ class LlmEngine final : public Engine {
   std::vector<TokenDelta> take_deltas() override;
   std::vector<RequestOutput> take_outputs() override;
 
-  // From now on appends a record to `log` for every step, and keeps the time of every output token
-  // of requests that are added; null stops it. REQUIRES: no unfinished request.
-  void record_steps(std::vector<StepRecord>* log);
+  // From now on `listener` hears of every step once its tokens are on the host; an empty one ends
+  // that. It is called within step(). REQUIRES: no unfinished request.
+  void record_steps(StepListener listener);
+  // Whether outputs tell when each of their tokens came, from now on. REQUIRES: no unfinished
+  // request.
+  void record_token_times(bool enabled);
   // Forgets what the prefix cache holds. REQUIRES: no unfinished request.
   void reset_prefix_cache();
   // How fast the device can be with the weights' type, in about a second. REQUIRES: no unfinished
@@ -111,8 +114,9 @@ class LlmEngine final : public Engine {
   std::unordered_map<SequenceId, std::unique_ptr<Sample>> samples_;
   std::vector<SequenceId> ended_samples_;  // destroyed once nothing names them any more
   std::deque<ScheduledBatch> in_flight_;
-  std::vector<StepRecord>* step_log_ = nullptr;  // not owned
-  std::size_t num_records_complete_ = 0;         // of step_log_: their steps are collected
+  StepListener step_listener_;         // empty: nobody listens
+  std::deque<StepRecord> open_steps_;  // of in_flight_, while somebody listens
+  bool records_token_times_ = false;
   std::vector<SamplingPlan> plans_;
   std::vector<TokenDelta> deltas_;
   std::vector<RequestOutput> outputs_;

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures a build of llmrun against another one and fails on a significant drop only.
 
-usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER | --store) [--suite smoke|full] [--pairs 40] [--output FOLDER]
+usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER | --store) [--suite smoke|full] [--workload NAME ...]
+                   [--pairs 40] [--output FOLDER]
 
 With --base both builds run in turn on this machine, base first in one pair and last in the next, and each pair gives one ratio:
 what slows the machine for longer than a run meets both. --store only measures, and leaves its results in --output for a later
---baseline, which compares with them; that needs a quiet machine of its own. Exit status: 0; 1 on a significant drop; else what
-failed.
+--baseline, which compares with them; that needs a quiet machine of its own. FOLDER gets the runs as JSON lines, each comparison
+as JSON and as a page, and comment.md. Exit status: 0; 1 on a significant drop; else what failed.
 """
 import argparse
 import pathlib
@@ -30,6 +31,8 @@ def parse_arguments():
     against.add_argument("--baseline", type=pathlib.Path, help="folder of an earlier run's results to judge it by")
     against.add_argument("--store", action="store_true", help="only measure, for a later --baseline")
     parser.add_argument("--suite", choices=SUITES, default="smoke")
+    parser.add_argument("--workload", action="append", choices=[name for suite in SUITES.values() for name in suite],
+                        help="only this one of the suite; may be given again")
     parser.add_argument("--pairs", type=int, default=40, help="runs of each build (at least 6)")
     parser.add_argument("--fail-below", default="0.97")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("bench-ci"))
@@ -37,8 +40,12 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.pairs < 6:
         parser.error("--pairs must be at least 6: fewer give no 95 % interval")
+    suite = SUITES[arguments.suite]
+    if foreign := set(arguments.workload or ()) - suite.keys():
+        parser.error(f"the suite {arguments.suite} has no {', '.join(foreign)}, but {', '.join(suite)}")
+    arguments.workloads = {name: flags for name, flags in suite.items() if not arguments.workload or name in arguments.workload}
     if arguments.baseline:
-        missing = [name for name in SUITES[arguments.suite] if not (arguments.baseline / f"new-{name}.jsonl").is_file()]
+        missing = [name for name in arguments.workloads if not (arguments.baseline / f"new-{name}.jsonl").is_file()]
         if missing:
             parser.error(f"{arguments.baseline} has no results of {', '.join(missing)}; --store --output {arguments.baseline} makes them")
     return arguments
@@ -56,7 +63,7 @@ def measure(binary, flags):
 def run_suite(arguments):
     """The result files, base and new, of each workload."""
     files = []
-    for name, flags in SUITES[arguments.suite].items():
+    for name, flags in arguments.workloads.items():
         new_flags = flags + arguments.new_flags.split()
         sides = {"new": (arguments.new, new_flags)}
         if arguments.base:
@@ -73,11 +80,15 @@ def run_suite(arguments):
     return files
 
 
-def compare(arguments, base, new, form):
-    command = [arguments.new, "compare", str(base), str(new), "--fail-below", arguments.fail_below, "--output", form]
+def compare(arguments, base, new):
+    """The comparison as Markdown and its exit code; as JSON and as a page it goes to the output."""
+    path = arguments.output / f"compare-{new.stem.removeprefix('new-')}"
+    command = [arguments.new, "compare", str(base), str(new), "--fail-below", arguments.fail_below, "--output", "md",
+               "--output-json", f"{path}.json", "--html", f"{path}.html"]
     if arguments.base:
         command.append("--paired")
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return result.stdout, result.returncode
 
 
 def main():
@@ -85,10 +96,9 @@ def main():
     arguments.output.mkdir(parents=True, exist_ok=True)
     markdown, codes = [], [0]
     for base, new in run_suite(arguments):
-        markdown.append(compare(arguments, base, new, "md").stdout)
-        report = compare(arguments, base, new, "json")
-        (arguments.output / f"compare-{new.stem.removeprefix('new-')}.json").write_text(report.stdout, encoding="utf-8")
-        codes.append(report.returncode)
+        text, code = compare(arguments, base, new)
+        markdown.append(text)
+        codes.append(code)
     if arguments.store:
         return 0
     (arguments.output / "comment.md").write_text("\n".join(markdown), encoding="utf-8")

@@ -94,7 +94,7 @@ def note(folder, workloads, codes):
             difference = f"{100 * (second / first - 1):+.1f} %" if first else ""
             lines.append(f"| {label} | {first:.2f} | {second:.2f} | {difference} |")
         noted = sorted({f"{point['mode']}: {check['status']} {check['name']}: {check['message']}"
-                        for point in points.values() for check in point["checks"] if check["status"] != "OK"})
+                        for point in points.values() for check in point["checks"] if check["status"] in ("WARNING", "INVALID")})
         lines += ["", *[f"- {line}" for line in noted], ""]
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 

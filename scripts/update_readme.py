@@ -3,8 +3,7 @@
 
 usage: update_readme.py [--check] [--llmrun PROGRAM]
   --check    only tells whether README.md is current (exit status 1 if not)
-  --llmrun   the program, which draws some of the pictures; they are left as they are when it is not there
-             (default: the newest build/*/llmrun)
+  --llmrun   the program, which draws some of the pictures; without it they are left as they are
 
 A block stands between <!-- begin NAME --> and <!-- end NAME -->; NAME is a function below, which gives the block's text and may
 add pictures to PICTURES.
@@ -30,15 +29,17 @@ DRAWN = {}  # path -> the report that the program draws it of
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true")
-    builds = sorted(ROOT.glob("build/*/llmrun"), key=lambda path: path.stat().st_mtime)
-    parser.add_argument("--llmrun", type=pathlib.Path, default=builds[-1] if builds else None)
-    return parser.parse_args()
+    parser.add_argument("--llmrun", type=pathlib.Path)
+    arguments = parser.parse_args()
+    if arguments.llmrun and not arguments.llmrun.is_file():
+        parser.error(f"--llmrun {arguments.llmrun}: there is no such program")
+    return arguments
 
 
 def draw_pictures(program):
     """Has the program draw what DRAWN names."""
-    if program is None or not program.is_file():
-        print(f"no llmrun program: left as they are: {', '.join(DRAWN)}", file=sys.stderr)
+    if program is None:
+        print(f"without --llmrun PROGRAM these are left as they are: {', '.join(DRAWN)}", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as folder:
         for path, report in DRAWN.items():
@@ -269,7 +270,7 @@ def closing_sentences(reports):
     if demo_rates:
         sentences.append(f"The demo model's output tokens/s (200 prompts, 64 in, 128 out): {', '.join(demo_rates)}.")
     capped = [workload.name for workload, report in reports.values()
-              if any(check["name"] == "power_cap" and check["status"] != "OK" for check in report["checks"])]
+              if any(check["name"] == "power_cap" and check["status"] == "WARNING" for check in report["checks"])]
     if capped:
         sentences.append(f"The power limit held the clocks back in {', '.join(capped)}.")
     for workload, report in reports.values():
@@ -355,21 +356,50 @@ def score_text(score):
     return f"{100 * score['mean']:.1f} ± {100 * score['stderr']:.1f} %"
 
 
+def vote_sentence(report, case):
+    """pass@k and maj@k of some k."""
+    shown = [score for score in case.get("repeated", []) if score["k"] & (score["k"] - 1) == 0]
+    if not shown:
+        return ""
+    values = lambda key: ", ".join(f"{100 * score[key]['mean']:.1f}" for score in shown)
+    return (f"Temperature {report['sampling']['temperature']:g}, k = {', '.join(str(score['k']) for score in shown)}: "
+            f"maj@k {values('majority')} %; pass@k {values('pass')} %.")
+
+
+def evaluation_sentences(report):
+    """What the cases of a report have beside a row: votes, an early stop's saving, knees."""
+    sentences = [vote_sentence(report, case) for case in report["cases"]]
+    if report["early_stop"]:
+        for case in report["cases"]:
+            planned = case["num_samples"] + case["num_left_out_by_early_stop"]
+            sentences.append(f"With `--early-stop` {case['num_samples']} of {planned} samples were asked for "
+                             f"({percent(case['num_left_out_by_early_stop'] / planned)} saved).")
+    for knee in report["knees"]:
+        rates = ", ".join(f"{case['max_num_seqs']}: {case['questions_per_s']:.1f}" for case in report["cases"] if case["backend"] == knee["backend"])
+        sentences.append(f"Questions/s of {knee['backend']} by `--max-num-seqs`: {rates}; the knee is at {knee['max_num_seqs']}.")
+    return [sentence for sentence in sentences if sentence]
+
+
 def evaluation():
     """Every report of `llmrun eval` under results/eval-*: a row for each case."""
     parts = []
     for folder in sorted((ROOT / "results").glob("eval-*")):
-        rows = []
+        rows, sentences = [], []
         for path in sorted(folder.glob("*.json")):
             report = read_json(path.relative_to(ROOT))
+            sentences += evaluation_sentences(report)
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
                 rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g} | "
                             f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
                             f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
+        if (folder / "votes.svg").is_file():
+            DRAWN[f"results/{folder.name}/votes.svg"] = folder / "repetitions.json"
+            sentences.append(f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)")
         if rows:
             parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
-                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows))
+                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+                         + ("\n\n" + " ".join(sentences) if sentences else ""))
     return "\n\n".join(parts)
 
 

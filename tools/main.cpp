@@ -12,6 +12,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "engine/core/error.h"
 #include "engine/core/version.h"
@@ -212,9 +213,21 @@ std::string suggestion(const CLI::App& app, int argc, char** argv) {
   return "";
 }
 
+// What is wrong with arguments that no command takes, in the order they were written in.
+std::string unexpected_arguments(const CLI::App& app) {
+  const std::vector<std::string> arguments = app.remaining(true);
+  const bool has_command = !app.get_subcommands().empty();
+  if (!has_command && !arguments.empty() && !arguments.front().starts_with('-')) {
+    return fmt::format("no command '{}'", arguments.front());
+  }
+  return fmt::format("not expected{}: {}", has_command ? "" : " before a command",
+                     fmt::join(arguments, " "));
+}
+
 int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-  std::string message = error.what();
+  const bool has_extras = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+  std::string message = has_extras ? unexpected_arguments(app) : error.what();
   while (!message.empty() && message.back() == '\n') message.pop_back();
   fmt::print(stderr, "llmrun: error: {}{}\nRun 'llmrun --help' or 'llmrun COMMAND --help=WORD'.\n",
              message, suggestion(app, argc, argv));

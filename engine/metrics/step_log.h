@@ -1,8 +1,9 @@
-// What each step of an engine did, for benchmarks and traces: one record a step, written by
-// LlmEngine while somebody listens.
+// What each step of an engine did, for benchmarks and traces: one record a step, made by LlmEngine
+// while somebody listens.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "engine/sequence/scheduled_batch.h"
@@ -40,6 +41,8 @@ struct StepRecord {
   std::int64_t num_tokens() const { return num_prefill_tokens + num_decode_sequences; }
   bool has_prefill() const { return num_prefill_tokens > 0; }
 };
+
+using StepListener = std::function<void(const StepRecord&)>;
 
 // The part of a record that the plan of a step says.
 StepRecord describe_step(const ScheduledBatch& batch);

@@ -201,7 +201,8 @@ TEST_CASE("a server's row beside the engine's: the same texts, and no engine whe
   const auto report = nlohmann::json::parse(result.out);
   REQUIRE(report.at("cases").size() == 2);
   CHECK(report.at("cases")[0].at("name") == "paged");
-  CHECK(report.at("cases")[1].at("name") == "demo");
+  const std::string address = server.url().substr(server.url().find("//") + 2);
+  CHECK(report.at("cases")[1].at("name") == address + " demo");
   CHECK(report.at("comparisons")[0].at("num_samples") == 18);
   CHECK(report.at("comparisons")[0].at("num_equal_texts") == 18);
 

@@ -198,6 +198,7 @@ TEST_CASE("exit codes tell what was wrong, and one line on standard error says i
     CHECK(result.err.find(words) != std::string::npos);
   };
   check(2, {prompts, "--no-such-flag"}, "--no-such-flag");
+  check(2, {prompts, "--foo", "1", "--bar"}, "not expected: --foo 1 --bar");
   check(2, {prompts, "--block-size", "0"}, "--block-size");
   check(2, {prompts, "--temperature", "-3"}, "temperature");
   check(2, {prompts, "--max-model-len", "99999"}, "1024");
@@ -212,6 +213,17 @@ TEST_CASE("exit codes tell what was wrong, and one line on standard error says i
   check(5, {prompts, "--kv-cache-memory-bytes", "64K"}, "--max-model-len");
   check(7, {prompts, "-o", "/dev/full"}, "/dev/full");
   CHECK(run_generate({prompts}).exit_code == 0);
+
+  const auto error_of = [](const std::vector<std::string>& arguments) {
+    std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun"};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return run_command(command).err;
+  };
+  CHECK(
+      error_of({"generat", "--top-k", "1"}).find("no command 'generat'; did you mean generate?") !=
+      std::string::npos);
+  CHECK(error_of({"--top-k", "1", "--seed", "2"})
+            .find("not expected before a command: --top-k 1 --seed 2") != std::string::npos);
 }
 
 TEST_CASE("a run ends when nobody reads its answers any more") {

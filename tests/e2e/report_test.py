@@ -19,6 +19,7 @@ LLMRUN = sys.argv[1]
 MODEL = ["--model", "datasets/demo/model"]
 LOAD = ["--num-prompts", "5", "--input-len", "12", "--output-len", "9", "-q"]
 SVG = "{http://www.w3.org/2000/svg}"
+STEP_CHARTS = ("Sequences over time", "KV cache in use over time", "Batch size of decode steps")
 COMMANDS = {
     "throughput": ["throughput", *MODEL, *LOAD, "--repeats", "2"],
     "serve_bench": ["serve-bench", *MODEL, *LOAD, "--skip-overhead", "--request-rate", "inf,200", "--goodput", "ttft:60000"],
@@ -120,12 +121,12 @@ class Reports(unittest.TestCase):
             for latency in case["latencies"]:
                 self.assertEqual(latency["cdf"]["shares"][-1], 1)
                 self.assertEqual(latency["cdf"]["values"], sorted(latency["cdf"]["values"]))
-        for title in ("Roofline", "paged: requests over time", "paged: KV cache in use over time",
-                      "naive: batch size of decode steps", "TTFT", "E2EL"):
+        for title in ("Roofline", "<h3>paged</h3>", "<h3>naive</h3>", *STEP_CHARTS, "TTFT", "E2EL"):
             self.assertIn(title, page)
+        self.assertIn("Not measured, the device does not tell", page)
 
     def test_serving_timeline(self):
-        self.run_with_files("serving", COMMANDS["serve_bench"])
+        _, page, _ = self.run_with_files("serving", COMMANDS["serve_bench"])
         report = json.loads((self.path / "serving.json").read_text())
         for result in report["results"]:
             self.assertEqual(result["timeline"]["running"][-1], 0)
@@ -133,6 +134,55 @@ class Reports(unittest.TestCase):
             self.assertGreaterEqual(max(result["timeline"]["running"]), 1)
             self.assertIn("kv_used_percent", result["timeline"])
             self.assertIn("ttft_ms", result["latency_cdfs"])
+            # All but the first token of each output come of steps that decode, some beside a prompt.
+            batches = result["decode_batches"]
+            num_tokens = sum(size * steps for size, steps in zip(batches["first"], batches["steps"]))
+            self.assertTrue(0 < num_tokens <= 5 * 8, batches)
+        for title in STEP_CHARTS:
+            self.assertIn(title, page)
+        self.assertNotIn("is not known", page)
+
+    def test_serving_of_a_server_does_not_know_its_batches(self):
+        stored, html = str(self.path / "serving.json"), str(self.path / "server.html")
+        run(*COMMANDS["serve_bench"], "--output-json", stored)
+        report = json.loads(pathlib.Path(stored).read_text())
+        for result in report["results"]:
+            result["decode_batches"] = None
+        pathlib.Path(stored).write_text(json.dumps(report))
+        run("compare", stored, "--html", html)
+        page = pathlib.Path(html).read_text()
+        self.assertIn("each step's batch is not known", page.replace("&#39;", "'").replace("&apos;", "'"))
+        self.assertNotIn("Batch size of decode steps", page)
+
+    def test_eval_page_has_the_engine_over_time(self):
+        _, page, _ = self.run_with_files("steps", COMMANDS["eval"])
+        report = json.loads((self.path / "steps.json").read_text())
+        for case in report["cases"]:
+            self.assertEqual(max(case["timeline"]["running"]), 4)
+            self.assertEqual(case["timeline"]["running"][-1], 0)
+            self.assertGreater(max(case["timeline"]["kv_used_percent"]), 0)
+            self.assertGreater(sum(case["decode_batches"]["steps"]), 0)
+            self.assertEqual(len(case["question_scores"]), 4)
+        for title in ("The engine over time", "<h3>paged</h3>", *STEP_CHARTS):
+            self.assertIn(title, page)
+
+    def test_sweeps_name_their_knees(self):
+        _, page, figure = self.run_with_files("sweep", [*COMMANDS["eval"], "--max-num-seqs", "1,4"])
+        for text in ("Throughput by concurrency", "knee of paged: ", "knee of naive: "):
+            self.assertIn(text, page)
+        self.assertIn("knee of paged: ", figure)
+        rates = [*COMMANDS["serve_bench"][:-4], "--request-rate", "100,200,400"]
+        _, page, _ = self.run_with_files("rates", rates)
+        self.assertIn("Latency over offered load", page)
+
+    def test_compare_evaluations(self):
+        stored = str(self.path / "eval.json")
+        run(*COMMANDS["eval"], "--output-json", stored)
+        out, page, figure = self.run_with_files("compare_eval", ["compare", stored, stored, "--fail-below", "0.97"])
+        self.assertEqual(len(self.check_sql(out, "llmrun_compare", 4)), 8)
+        for text in (page, figure):
+            self.assertIn("How much more accurate than the base", text)
+        check_page(page)
 
     def test_compare(self):
         base = str(self.path / "base.json")
@@ -177,6 +227,7 @@ class Reports(unittest.TestCase):
             pathlib.Path(stored).write_text(text)
             run("compare", stored, "--html", html, codes=(3,))
         run("compare", stored, codes=(2,))
+        run("compare", stored, "--html", html, "--output", "json", codes=(2,))  # a form of comparisons
 
     def test_a_file_that_cannot_be_written_is_told_first(self):
         for flag in ("--html", "--plot"):

@@ -18,8 +18,8 @@ constexpr JsonLimits kLimits{
 
 bool is_repeat(const BenchmarkRun& a, const BenchmarkRun& b) {
   return a.tool == b.tool && a.name == b.name && a.model == b.model && a.dtype == b.dtype &&
-         a.device == b.device && a.workload.sha256 == b.workload.sha256 &&
-         a.workload.to_text() == b.workload.to_text();
+         a.device == b.device && a.sampling == b.sampling &&
+         a.workload.sha256 == b.workload.sha256 && a.workload.to_text() == b.workload.to_text();
 }
 
 void add_samples(BenchmarkRun& run, const BenchmarkRun& repeat) {
@@ -33,6 +33,7 @@ void add_samples(BenchmarkRun& run, const BenchmarkRun& repeat) {
       found->samples.insert(found->samples.end(), figure.samples.begin(), figure.samples.end());
     }
   }
+  run.accuracies.insert(run.accuracies.end(), repeat.accuracies.begin(), repeat.accuracies.end());
   run.invalid.insert(run.invalid.end(), repeat.invalid.begin(), repeat.invalid.end());
 }
 
@@ -102,7 +103,8 @@ std::vector<BenchmarkRun> benchmark_runs(const nlohmann::json& value, const std:
                                                place, describe_json(value)));
   }
   if (value.contains("schema_version") && value.contains("command")) {
-    return llmrun_runs(value, place);
+    return value.at("command") == "eval" ? evaluation_runs(value, place)
+                                         : llmrun_runs(value, place);
   }
   runs.push_back(other_tool_run(value, place));
   return runs;

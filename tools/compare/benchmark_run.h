@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,13 @@ struct BenchmarkFigure {
   std::vector<double> samples;  // at least one, all positive
 };
 
+// How many questions of an evaluation were right, as a figure "accuracy" beside the others.
+struct BenchmarkAccuracy {
+  double share = 0;  // 0 to 1, the mean over the questions
+  std::int64_t num_questions = 0;
+  std::vector<double> question_scores;  // in the order of the file; empty: not told
+};
+
 // What was asked of the engine. Where two sides have a hash it decides; else the numbers do.
 struct BenchmarkWorkload {
   std::string sha256;              // of the requests; empty: the tool has none
@@ -26,7 +34,8 @@ struct BenchmarkWorkload {
   std::int64_t num_requests = -1;  // -1: not told
   std::int64_t num_prompt_tokens = -1;
   std::int64_t num_output_tokens = -1;
-  std::string load;  // request rate and concurrency of an online run
+  // Request rate and concurrency of an online run; prompt and judging of an evaluation.
+  std::string load;
 
   std::string to_text() const;
 };
@@ -40,6 +49,8 @@ struct BenchmarkRun {
   std::string device;
   BenchmarkWorkload workload;
   std::vector<BenchmarkFigure> figures;
+  std::vector<BenchmarkAccuracy> accuracies;  // of an evaluation, one a repeat
+  nlohmann::json sampling;           // of an evaluation, an object of what its texts depend on
   std::vector<std::string> invalid;  // checks that forbid the use of the figures
 
   const BenchmarkFigure* find(std::string_view name) const;
@@ -56,6 +67,7 @@ std::vector<BenchmarkRun> benchmark_runs(const nlohmann::json& value, const std:
 
 // Of benchmark_runs: what llmrun wrote, and what others did.
 std::vector<BenchmarkRun> llmrun_runs(const nlohmann::json& value, const std::string& place);
+std::vector<BenchmarkRun> evaluation_runs(const nlohmann::json& value, const std::string& place);
 BenchmarkRun other_tool_run(const nlohmann::json& value, const std::string& place);
 
 }  // namespace llmrun

@@ -19,9 +19,16 @@ nlohmann::ordered_json read_report(const std::string& path) {
 }
 
 int draw_base(const CompareOptions& options) {
-  if (options.report.html.empty() && options.report.plot.empty()) {
+  const ReportOptions& report = options.report;
+  if (report.output != "text" || !report.output_json.empty()) {
     throw Error(ErrorKind::kUsage,
-                "compare needs BASE and NEW; --html FILE or --plot FILE draws BASE alone");
+                "BASE alone can be drawn, by --html, --plot or --text-plots; --output and "
+                "--output-json are forms of a comparison, which needs NEW too");
+  }
+  if (report.html.empty() && report.plot.empty() && report.text_plots != "always") {
+    throw Error(ErrorKind::kUsage,
+                "compare needs BASE and NEW; --html FILE, --plot FILE or --text-plots always draws "
+                "BASE alone");
   }
   draw_report(options.report, read_report(options.base), options.base);
   return 0;
@@ -39,11 +46,14 @@ void add_compare_command(CLI::App& command, CompareOptions& options) {
   command
       .add_option("--metric", options.figures,
                   "Figures to compare, by their names in the JSON, separated by commas (default: "
-                  "requests_per_s, or the first rate that both sides have)")
+                  "accuracy of an evaluation, and requests_per_s or the first rate that both sides "
+                  "have)")
       ->delimiter(',');
   command.add_flag("--paired", options.is_paired,
                    "The i-th repeats of both sides were run beside each other, in turn: what "
                    "disturbed both cancels; from 6 repeats on");
+  command.add_flag("--any-model", options.ignores_model,
+                   "Also compare across models, such as the accuracies of two checkpoints");
   command.add_flag("--any-device", options.ignores_device, "Also compare across devices");
   command
       .add_option("--fail-below", options.fail_below,
@@ -77,6 +87,7 @@ int run_compare(const CompareOptions& options) {
       .figures = options.figures,
       .is_paired = options.is_paired,
       .ignores_device = options.ignores_device,
+      .ignores_model = options.ignores_model,
       .fail_below = has_fail_below ? std::optional(options.fail_below) : std::nullopt};
   std::vector<RunComparison> results;
   for (const std::string& path : options.changed) {

@@ -17,6 +17,7 @@ struct CompareOptions {
   std::vector<std::string> figures;
   bool is_paired = false;
   bool ignores_device = false;
+  bool ignores_model = false;
   double fail_below = 0;  // 0: never
 
   ReportOptions report;

@@ -10,6 +10,8 @@
 namespace llmrun {
 namespace {
 
+constexpr const char* kAccuracy = "accuracy";
+
 double mean_of(const std::vector<double>& samples) {
   return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
 }
@@ -44,8 +46,9 @@ std::string obstacle(const BenchmarkRun& base, const BenchmarkRun& changed,
                      const CompareRules& rules) {
   if (!base.invalid.empty()) return "base is INVALID: " + base.invalid.front();
   if (!changed.invalid.empty()) return "new is INVALID: " + changed.invalid.front();
-  if (differ(model_name(base.model), model_name(changed.model))) {
-    return fmt::format("other model: {} and {}", base.model, changed.model);
+  if (!rules.ignores_model && differ(model_name(base.model), model_name(changed.model))) {
+    return fmt::format("other model: {} and {} (--any-model compares them)", base.model,
+                       changed.model);
   }
   if (!is_same_workload(base.workload, changed.workload)) {
     const bool only_ids =
@@ -71,7 +74,14 @@ std::string reservation(const BenchmarkRun& base, const BenchmarkRun& changed) {
   if (base.workload.sha256.empty() != changed.workload.sha256.empty()) {
     return "equal numbers of requests and tokens; whether the requests are equal is not told";
   }
-  return "";
+  std::string text;
+  for (const auto& [key, value] : base.sampling.items()) {
+    const std::string other = changed.sampling.contains(key) ? changed.sampling[key].dump() : "?";
+    if (value.dump() == other) continue;
+    text += fmt::format("{}{} {} and {}", text.empty() ? "sampled differently: " : ", ", key,
+                        value.dump(), other);
+  }
+  return text;
 }
 
 RunComparison begin(const BenchmarkRun& base, const BenchmarkRun& changed) {
@@ -127,14 +137,64 @@ RunComparison compare_figure(const BenchmarkRun& base, const BenchmarkRun& chang
   return result;
 }
 
+// What each question scored on average over the repeats; nothing where a repeat does not tell it.
+std::vector<double> mean_question_scores(const std::vector<BenchmarkAccuracy>& accuracies) {
+  std::vector<double> means(accuracies.front().question_scores.size());
+  for (const BenchmarkAccuracy& one : accuracies) {
+    if (one.question_scores.size() != means.size()) return {};
+    for (std::size_t i = 0; i < means.size(); ++i) {
+      means[i] += one.question_scores[i] / static_cast<double>(accuracies.size());
+    }
+  }
+  return means;
+}
+
+double mean_accuracy(const std::vector<BenchmarkAccuracy>& accuracies) {
+  double sum = 0;
+  for (const BenchmarkAccuracy& one : accuracies) sum += one.share;
+  return sum / static_cast<double>(accuracies.size());
+}
+
+RunComparison compare_accuracy(const BenchmarkRun& base, const BenchmarkRun& changed,
+                               const CompareRules& rules) {
+  constexpr double kPercent = 100;
+  const double before = mean_accuracy(base.accuracies);
+  const double after = mean_accuracy(changed.accuracies);
+  RunComparison result = begin(base, changed);
+  result.reason = reservation(base, changed);
+  result.figure = kAccuracy;
+  result.unit = std::string(1, '%');
+  result.base_mean = kPercent * before;
+  result.new_mean = kPercent * after;
+  result.base_count = base.accuracies.size();
+  result.new_count = changed.accuracies.size();
+  const std::vector<double> before_scores = mean_question_scores(base.accuracies);
+  const std::vector<double> after_scores = mean_question_scores(changed.accuracies);
+  result.is_paired = !before_scores.empty() && before_scores.size() == after_scores.size();
+  result.difference =
+      result.is_paired ? difference_of_pairs(before_scores, after_scores)
+                       : difference_of_shares(
+                             before, static_cast<double>(base.accuracies.front().num_questions),
+                             after, static_cast<double>(changed.accuracies.front().num_questions));
+  result.verdict = result.difference->low > 0    ? Verdict::kBetter
+                   : result.difference->high < 0 ? Verdict::kWorse
+                                                 : Verdict::kNoDifference;
+  result.fails = rules.fail_below && before + result.difference->high < *rules.fail_below * before;
+  return result;
+}
+
 std::vector<std::string> figures_to_compare(const BenchmarkRun& base, const BenchmarkRun& changed,
                                             const CompareRules& rules) {
   if (!rules.figures.empty()) return rules.figures;
-  for (const char* name : {"requests_per_s", "output_tokens_per_s", "total_tokens_per_s",
-                           "tokens_per_s", "batch_latency_s"}) {
-    if (base.find(name) != nullptr && changed.find(name) != nullptr) return {name};
+  std::vector<std::string> figures;
+  if (!base.accuracies.empty() && !changed.accuracies.empty()) figures.emplace_back(kAccuracy);
+  for (const char* name : {"requests_per_s", "questions_per_s", "output_tokens_per_s",
+                           "total_tokens_per_s", "tokens_per_s", "batch_latency_s"}) {
+    if (base.find(name) == nullptr || changed.find(name) == nullptr) continue;
+    figures.emplace_back(name);
+    break;
   }
-  return {};
+  return figures;
 }
 
 void compare_pair(const BenchmarkRun& base, const BenchmarkRun& changed, const CompareRules& rules,
@@ -146,6 +206,10 @@ void compare_pair(const BenchmarkRun& base, const BenchmarkRun& changed, const C
   const std::vector<std::string> figures = figures_to_compare(base, changed, rules);
   if (figures.empty()) results.push_back(not_comparable(base, changed, "no figure in common"));
   for (const std::string& name : figures) {
+    if (name == kAccuracy && !base.accuracies.empty() && !changed.accuracies.empty()) {
+      results.push_back(compare_accuracy(base, changed, rules));
+      continue;
+    }
     const BenchmarkFigure* before = base.find(name);
     const BenchmarkFigure* after = changed.find(name);
     if (before == nullptr || after == nullptr) {
@@ -183,6 +247,8 @@ const char* to_string(Verdict verdict) {
   switch (verdict) {
     case Verdict::kFaster: return "faster";
     case Verdict::kSlower: return "slower";
+    case Verdict::kBetter: return "better";
+    case Verdict::kWorse: return "worse";
     case Verdict::kNoDifference: return "no difference";
     case Verdict::kOneRun: return "one run each";
     case Verdict::kNotComparable: return "not comparable";

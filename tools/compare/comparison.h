@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/metrics/accuracy_difference.h"
 #include "engine/metrics/ratio_interval.h"
 #include "tools/compare/benchmark_run.h"
 
@@ -14,7 +15,9 @@ namespace llmrun {
 enum class Verdict : std::uint8_t {
   kFaster,         // the whole interval is above 1
   kSlower,         // the whole interval is below 1
-  kNoDifference,   // the interval contains 1
+  kBetter,         // of accuracies: the whole interval is above 0
+  kWorse,          // of accuracies: the whole interval is below 0
+  kNoDifference,   // the interval contains 1, or 0 of accuracies
   kOneRun,         // no repeats on a side, so no interval
   kNotComparable,  // see `reason`
 };
@@ -33,17 +36,21 @@ struct RunComparison {
   // How many times as fast: new / base of rates, base / new of times. Above 1 is better.
   double speed_ratio = 0;
   std::optional<RatioInterval> interval;
-  bool is_paired = false;
+  // Of accuracies, which have no ratio; their means are in percent.
+  std::optional<AccuracyDifference> difference;
+  bool is_paired = false;  // repeat by repeat; of accuracies question by question
   Verdict verdict = Verdict::kNotComparable;
   std::string reason;  // why it is not comparable, or what to know of it
-  bool fails = false;  // below --fail-below, the whole interval
+  bool fails = false;  // below --fail-below times the base, the whole interval
 };
 
 struct CompareRules {
-  std::vector<std::string> figures;  // empty: the first of the usual rates that both have
-  bool is_paired = false;            // the i-th samples of both were taken beside each other
+  // Empty: the accuracy, and the first of the usual rates, that both have.
+  std::vector<std::string> figures;
+  bool is_paired = false;  // the i-th samples of both were taken beside each other
   bool ignores_device = false;
-  std::optional<double> fail_below;  // a speed ratio
+  bool ignores_model = false;
+  std::optional<double> fail_below;  // a speed ratio, or a share of the base's accuracy
 };
 
 // Each run of `base` with the run of `changed` that has its name and workload; where a side has

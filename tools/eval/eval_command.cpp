@@ -18,6 +18,8 @@
 #include "engine/core/version.h"
 #include "tools/demo_model.h"
 #include "tools/load_progress.h"
+#include "tools/report/step_summary.h"
+#include "tools/throughput/throughput_run.h"
 
 namespace llmrun {
 namespace {
@@ -181,7 +183,9 @@ SamplingParams EvalCommand::sampling_params() const {
 std::vector<EvalCommand::Case> EvalCommand::make_cases() const {
   std::vector<Case> cases;
   const auto add = [&](Case one, std::size_t num_levels) {
-    one.name = num_levels > 1 ? fmt::format("{}@{}", one.backend, one.max_num_seqs) : one.backend;
+    const std::string level = num_levels > 1 ? fmt::format("@{}", one.max_num_seqs) : "";
+    one.name = one.backend + level;
+    one.key += level;
     cases.push_back(std::move(one));
   };
   if (!options_.engine.backend.empty()) {
@@ -190,19 +194,24 @@ std::vector<EvalCommand::Case> EvalCommand::make_cases() const {
       for (const std::int32_t level : levels) {
         EngineCase engine = backend;
         engine.config.max_num_seqs = level;
-        add({.name = {}, .backend = backend.name, .max_num_seqs = level, .engine = engine},
+        add({.name = {},
+             .backend = backend.name,
+             .key = backend.name,
+             .max_num_seqs = level,
+             .engine = engine},
             levels.size());
       }
     }
   }
   if (server_) {
     const auto levels = parse_levels("--max-concurrency", options_.max_concurrency, 1);
-    // Not the address: a server that moved is gone on with.
     const bool is_taken = std::any_of(
         cases.begin(), cases.end(), [&](const Case& one) { return one.backend == server_->model; });
-    const std::string name = (is_taken ? "server " : "") + server_->model;
+    const std::string key = (is_taken ? "server " : "") + server_->model;
+    const std::string name = server_->base_url.authority() + " " + server_->model;
     for (const std::int32_t level : levels) {
-      add({.name = {}, .backend = name, .max_num_seqs = level, .engine = {}}, levels.size());
+      add({.name = {}, .backend = name, .key = key, .max_num_seqs = level, .engine = {}},
+          levels.size());
     }
   }
   return cases;
@@ -221,7 +230,7 @@ AnswerRequest EvalCommand::make_request(const EvalQuestion& question) const {
 
 InputItem EvalCommand::item_of(std::size_t case_index, std::int64_t place) const {
   const auto num_questions = std::ssize(dataset_.questions);
-  return eval_item(cases_[case_index].name,
+  return eval_item(cases_[case_index].key,
                    static_cast<std::int64_t>(case_index) * num_questions + place, place,
                    dataset_.questions[static_cast<std::size_t>(place)], params_);
 }
@@ -271,12 +280,12 @@ bool EvalCommand::run_case(std::size_t case_index) {
   log(fmt::format("{}: {}", run.name, run.flags));
   for (const std::string& note : source.notes) log("note: " + note);
 
-  const std::vector<std::int64_t> missing = take_earlier_results(run);
+  const std::vector<std::int64_t> missing = take_earlier_results(one.key, run);
   EvalRun eval(
       *source.answers, dataset_.questions, extractor_,
       [this](const EvalQuestion& question) { return make_request(question); },
       run_options(case_index, run, source));
-  const bool is_complete = eval.run(missing);
+  const bool is_complete = run_recorded(eval, missing, source, run);
   if (!missing.empty()) run.elapsed_s = eval.elapsed_s();
   progress_.finish();
   run.is_partial = !is_complete;
@@ -284,12 +293,50 @@ bool EvalCommand::run_case(std::size_t case_index) {
   return is_complete;
 }
 
-std::vector<std::int64_t> EvalCommand::take_earlier_results(EvalCaseRun& run) {
+void EvalCommand::warm_up(LlmEngine& engine, std::size_t num_questions) {
+  constexpr std::int32_t kLength = 32;  // of a prompt and of an answer
+  constexpr std::size_t kMostRequests = 64;
+  const std::int32_t length = std::min(kLength, engine.options().max_model_len / 4);
+  if (num_questions == 0 || length == 0) return;
+  Workload workload;
+  workload.seed = options_.engine.config.seed;
+  workload.requests.assign(
+      std::min(num_questions, kMostRequests),
+      {.prompt_token_ids = std::vector<TokenId>(static_cast<std::size_t>(length)),
+       .output_len = length});
+  RunOptions run_options;
+  run_options.sampling.ignore_eos = true;
+  run_options.should_stop = [this] { return signals_.stop_request() != StopRequest::kNone; };
+  Progress silent({.style = {}, .quiet = true});
+  static_cast<void>(run_workload(
+      engine,
+      warm_up_workload(workload, std::ssize(workload.requests), engine.options().vocab_size),
+      run_options, silent));
+  engine.reset_prefix_cache();
+}
+
+bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
+                               const OpenedSource& source, EvalCaseRun& run) {
+  if (source.engine == nullptr) return eval.run(places);
+  LlmEngine& engine = *source.engine->engine;
+  warm_up(engine, places.size());
+  StepSummary steps;
+  engine.record_steps([&steps](const StepRecord& step) { steps.add(step); });
+  const double start_s = engine.now();
+  const bool is_complete = eval.run(places);
+  engine.record_steps({});
+  run.timeline = steps.timeline(start_s, engine.now(), engine.stats().kv_blocks_total);
+  run.decode_batches = steps.decode_batches();
+  return is_complete;
+}
+
+std::vector<std::int64_t> EvalCommand::take_earlier_results(const std::string& key,
+                                                            EvalCaseRun& run) {
   std::vector<std::int64_t> missing;
   run.results.resize(dataset_.questions.size());
   for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
     QuestionResult& result = run.results[static_cast<std::size_t>(place)];
-    const auto found = earlier_.find({run.name, place});
+    const auto found = earlier_.find({key, place});
     if (found == earlier_.end()) {
       result.question = place;
       missing.push_back(place);
@@ -321,8 +368,9 @@ EvalRun::Options EvalCommand::run_options(std::size_t case_index, EvalCaseRun& r
     const auto place = static_cast<std::size_t>(result.question);
     if (writer_ != nullptr) {
       const InputItem item = item_of(case_index, result.question);
-      writer_->write(item.index, eval_record(item, run.name, dataset_.questions[place], result,
-                                             extractor_, fingerprint_));
+      writer_->write(item.index,
+                     eval_record(item, cases_[case_index].key, dataset_.questions[place], result,
+                                 extractor_, fingerprint_));
     }
     run.results[place] = result;
   };
@@ -398,7 +446,7 @@ void EvalCommand::claim_earlier_results(FinishedRows& finished, const std::strin
     for (std::int64_t place = 0; place < std::ssize(dataset_.questions); ++place) {
       const InputItem item = item_of(i, place);
       if (!finished.claim(item, input_hash(item, fingerprint))) continue;
-      const std::pair<std::string, std::int64_t> key = {cases_[i].name, place};
+      const std::pair<std::string, std::int64_t> key = {cases_[i].key, place};
       earlier_[key] = std::move(results[key]);
     }
   }

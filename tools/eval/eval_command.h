@@ -37,7 +37,9 @@ class EvalCommand {
  private:
   struct Case {
     std::string name;
-    std::string backend;               // of a server its model
+    std::string backend;  // of a server its address and model
+    // In the file of samples: without the address, so that a server that moved is gone on with.
+    std::string key;
     std::int32_t max_num_seqs = 0;     // as asked for; of a server requests at once
     std::optional<EngineCase> engine;  // nothing: the server
   };
@@ -51,8 +53,15 @@ class EvalCommand {
 
   // Returns false when it was stopped.
   bool run_case(std::size_t case_index);
-  // Moves what an earlier run answered to `run`; returns the places of the other questions.
-  std::vector<std::int64_t> take_earlier_results(EvalCaseRun& run);
+  // Makes an engine do once, before time counts, what is slower the first time; for so many
+  // questions.
+  void warm_up(LlmEngine& engine, std::size_t num_questions);
+  // Runs it, and keeps in `run` what the engine's steps say. Returns false when it was stopped.
+  bool run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
+                    const OpenedSource& source, EvalCaseRun& run);
+  // Moves what an earlier run answered of the case `key` to `run`; returns the places of the other
+  // questions.
+  std::vector<std::int64_t> take_earlier_results(const std::string& key, EvalCaseRun& run);
   EvalRun::Options run_options(std::size_t case_index, EvalCaseRun& run,
                                const OpenedSource& source);
   void describe(const OpenedSource& source);

@@ -1,4 +1,6 @@
 // The forms of an EvalReport that programs read.
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "engine/core/json.h"
@@ -69,6 +71,14 @@ Json to_json(const EvalReport& report, const EvalCaseReport& one) {
       json["groups"][group.group] = {{"num_questions", group.num_questions},
                                      {"accuracy", group.accuracy}};
     }
+  }
+  json["question_scores"] = Json::array();
+  for (const std::optional<double>& score : one.question_scores) {
+    json["question_scores"].push_back(score ? Json(std::round(*score * 1e4) / 1e4) : Json(nullptr));
+  }
+  if (!one.timeline.empty()) {
+    json["timeline"] = timeline_json(one.timeline, true);
+    json["decode_batches"] = histogram_json(one.decode_batches);
   }
   return json;
 }

@@ -193,7 +193,8 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
   lines.emplace_back(
       "accuracy: mean over questions of the share of right samples; +- is its standard error "
       "over questions; failed samples count as wrong");
-  lines.emplace_back("time: from the first question to the last answer; loading is not in it");
+  lines.emplace_back(
+      "time: from the first question to the last answer; loading and warm-up are not in it");
   return lines;
 }
 

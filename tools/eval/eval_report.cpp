@@ -199,6 +199,8 @@ EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext&
   report.load_s = run.load_s;
   report.elapsed_s = run.elapsed_s;
   report.num_resumed = run.num_resumed;
+  report.timeline = run.timeline;
+  report.decode_batches = run.decode_batches;
   report.num_questions = std::ssize(run.results);
   count_samples(report, run);
   report.num_left_out = report.num_questions * context.repetitions - report.num_samples;
@@ -209,6 +211,11 @@ EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext&
     for (const AnswerCounts& one : counts) report.num_without_answer += one.none;
     report.num_without_answer -= report.num_failed;
     report.groups = score_groups(run, context, counts);
+    report.question_scores.resize(context.dataset.questions.size());
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      const auto place = static_cast<std::size_t>(run.results[i].question);
+      report.question_scores[place] = share_right(counts[i]);
+    }
     if (context.repetitions > 1) add_repeated(report, counts, context);
   }
   return report;

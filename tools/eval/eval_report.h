@@ -20,6 +20,7 @@
 #include "tools/eval/answer_extraction.h"
 #include "tools/eval/eval_dataset.h"
 #include "tools/eval/eval_run.h"
+#include "tools/report/run_timeline.h"
 
 namespace llmrun {
 
@@ -60,6 +61,9 @@ struct EvalCaseRun {
   std::int64_t num_resumed = 0;  // questions that an earlier run had answered
   bool is_partial = false;       // a signal stopped it
   std::vector<QuestionResult> results;  // by place in the dataset; without samples: not answered
+  // Of the engine, in this run alone; empty: it had no step, or a server was asked.
+  std::vector<TimelinePoint> timeline;
+  std::vector<SizeBin> decode_batches;
 
   std::int64_t num_answered() const;
 };
@@ -85,7 +89,11 @@ struct EvalCaseReport {
   std::optional<Score> majority;        // of all samples, by the main rule; with repetitions
   std::vector<RepeatedScore> repeated;  // k = 1 .. repetitions; empty without, and with early stop
   std::vector<GroupScore> groups;       // by the main rule
-  std::optional<double> speed_up;       // over the baseline, both complete
+  // What each question of the file scored by the main rule; nothing: it was not answered.
+  std::vector<std::optional<double>> question_scores;
+  std::vector<TimelinePoint> timeline;  // as in EvalCaseRun
+  std::vector<SizeBin> decode_batches;
+  std::optional<double> speed_up;  // over the baseline, both complete
   std::string baseline;
 
   double questions_per_s() const;

@@ -82,6 +82,7 @@ struct ChartAxis {
   // Ends of the axis; unset: by the values.
   std::optional<double> low = std::nullopt;
   std::optional<double> high = std::nullopt;
+  bool counts = false;  // of things: no ticks between whole numbers
 };
 
 // A line across the plot at a value of the horizontal axis, with a text.

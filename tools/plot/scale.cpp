@@ -66,7 +66,8 @@ void ValueRange::add(double value) {
   }
 }
 
-Scale::Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double last_pixel)
+Scale::Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double last_pixel,
+             double least_step)
     : kind_(kind), first_pixel_(first_pixel), last_pixel_(last_pixel) {
   if (kind == ScaleKind::kLog) {
     const bool is_empty = range.smallest_positive() == 0;
@@ -83,7 +84,7 @@ Scale::Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double
       if (low > 0 || low < 0) low -= room;
       high += room;
     }
-    const double step = round_step(high - low, kWantedTicks);
+    const double step = std::max(round_step(high - low, kWantedTicks), least_step);
     low_ = step * std::floor(low / step + 1e-9);
     high_ = step * std::ceil(high / step - 1e-9);
     add_linear_ticks(step);
@@ -92,12 +93,13 @@ Scale::Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double
   add_log_ticks();
 }
 
-Scale::Scale(ScaleKind kind, double low, double high, double first_pixel, double last_pixel)
+Scale::Scale(ScaleKind kind, double low, double high, double first_pixel, double last_pixel,
+             double least_step)
     : kind_(kind), low_(low), high_(high), first_pixel_(first_pixel), last_pixel_(last_pixel) {
   if (kind == ScaleKind::kLog) {
     add_log_ticks();
   } else {
-    add_linear_ticks(round_step(high - low, kWantedTicks));
+    add_linear_ticks(std::max(round_step(high - low, kWantedTicks), least_step));
   }
 }
 

@@ -33,10 +33,12 @@ class Scale {
  public:
   // Shows `range`, which may be empty or a single value, from its least to its greatest value and a
   // little more, so that the axis ends at a tick (linear) or a round number (log). A log scale
-  // shows positive values only.
-  Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double last_pixel);
+  // shows positive values only. Ticks of a linear scale are `least_step` apart or more.
+  Scale(ScaleKind kind, const ValueRange& range, double first_pixel, double last_pixel,
+        double least_step = 0);
   // Exactly from `low` to `high`. REQUIRES: low < high, both positive for a log scale.
-  Scale(ScaleKind kind, double low, double high, double first_pixel, double last_pixel);
+  Scale(ScaleKind kind, double low, double high, double first_pixel, double last_pixel,
+        double least_step = 0);
 
   // Of a value; what lies outside is put at the nearer end. Finite for every value but NaN.
   double at(double value) const;

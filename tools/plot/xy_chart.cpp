@@ -12,6 +12,7 @@ namespace llmrun {
 namespace {
 
 constexpr std::size_t kMostMarks = 100;  // of a line; more would hide it
+constexpr double kLineHeight = 15;       // of the texts at lines across
 
 struct Box {
   double left, top, right, bottom;
@@ -34,8 +35,9 @@ Scale axis_scale(const ChartAxis& axis, const ValueRange& range, double first, d
   if (axis.high) wanted.add(*axis.high);
   const bool is_fixed = axis.low && axis.high && *axis.low < *axis.high &&
                         (axis.kind == ScaleKind::kLinear || *axis.low > 0);
-  if (is_fixed) return {axis.kind, *axis.low, *axis.high, first, last};
-  return {axis.kind, wanted, first, last};
+  const double least_step = axis.counts ? 1 : 0;
+  if (is_fixed) return {axis.kind, *axis.low, *axis.high, first, last, least_step};
+  return {axis.kind, wanted, first, last, least_step};
 }
 
 // Draws one chart; the steps of draw() in order.
@@ -233,7 +235,14 @@ class XyDrawing {
     const double x = x_.at(mark.x);
     drawing_.line("reference", x, plot_.top, x, plot_.bottom);
     const bool is_right = x > (plot_.left + plot_.right) / 2;
-    drawing_.text("faint", is_right ? x - 5 : x + 5, plot_.top + 12,
+    const double left = is_right ? x - 5 - text_width(mark.text) : x + 5;
+    Box place = {left, plot_.top, left + text_width(mark.text), plot_.top + kLineHeight};
+    while (is_taken(place) && place.bottom + kLineHeight < plot_.bottom) {
+      place.top += kLineHeight;
+      place.bottom += kLineHeight;
+    }
+    taken_.push_back(place);
+    drawing_.text("faint", is_right ? x - 5 : x + 5, place.bottom - 3,
                   is_right ? TextAnchor::kEnd : TextAnchor::kStart, mark.text);
   }
 
@@ -271,8 +280,12 @@ class XyDrawing {
         box.bottom > plot_.bottom) {
       return false;
     }
-    return std::none_of(taken_.begin(), taken_.end(),
-                        [&](const Box& other) { return overlap(box, other); });
+    return !is_taken(box);
+  }
+
+  bool is_taken(const Box& box) const {
+    return std::any_of(taken_.begin(), taken_.end(),
+                       [&](const Box& other) { return overlap(box, other); });
   }
 
   std::string described() const {
@@ -294,7 +307,7 @@ class XyDrawing {
   bool is_empty_ = true;
   Scale x_{ScaleKind::kLinear, 0, 1, 0, 1};
   Scale y_{ScaleKind::kLinear, 0, 1, 0, 1};
-  std::vector<Box> taken_;  // by points and labels
+  std::vector<Box> taken_;  // by points and texts
 };
 
 }  // namespace

@@ -31,10 +31,11 @@ bool fails(const ReportJson& one) {
   return text_of(one, "fails") == "true";
 }
 
-// Colors of the verdicts: faster, slower, the rest.
+// Colors of the verdicts: for the better, for the worse, the rest.
 int color_of(const ReportJson& one) {
   const std::string verdict = text_of(one, "verdict");
-  return verdict == "faster" ? 2 : verdict == "slower" ? 1 : 0;
+  if (verdict == "faster" || verdict == "better") return 2;
+  return verdict == "slower" || verdict == "worse" ? 1 : 0;
 }
 
 bool has_several(const ReportJson& comparisons, const char* key) {
@@ -69,10 +70,54 @@ RowChart ratio_chart(const ReportJson& report, int width) {
   return chart;
 }
 
+std::string points_text(std::optional<double> share) {
+  return share ? fmt::format("{:+.1f}", 100 * *share) : "";
+}
+
+// Of accuracies; without rows when there are none.
+RowChart difference_chart(const ReportJson& report, int width) {
+  RowChart chart{.text = {.title = "How much more accurate than the base", .note = ""},
+                 .axis = "percentage points; whiskers: 95 % interval",
+                 .rows = {},
+                 .has_bars = false,
+                 .reference = 0,
+                 .reference_text = "equal",
+                 .width = width};
+  const ReportJson& comparisons = list_of(report, "comparisons");
+  const bool with_file = has_several(comparisons, "new_file");
+  for (const ReportJson& one : comparisons) {
+    const auto difference = number_of(one, "difference");
+    const auto low = number_of(one, "difference_ci95_low");
+    const auto high = number_of(one, "difference_ci95_high");
+    if (!difference || !low || !high) continue;
+    chart.rows.push_back(
+        {.label = label_of(one, with_file),
+         .value = 100 * *difference,
+         .low = 100 * *low,
+         .high = 100 * *high,
+         .value_text = fmt::format("{}  {}{}", points_text(difference), text_of(one, "verdict"),
+                                   fails(one) ? ", FAILS" : ""),
+         .color = color_of(one),
+         .is_marked = fails(one)});
+  }
+  return chart;
+}
+
+// Those that have something to show; at least one.
+std::vector<Chart> charts_of(const ReportJson& report, int width) {
+  std::vector<Chart> charts;
+  RowChart differences = difference_chart(report, width);
+  RowChart ratios = ratio_chart(report, width);
+  const bool has_differences = !differences.rows.empty();
+  if (has_differences) charts.emplace_back(std::move(differences));
+  if (!ratios.rows.empty() || !has_differences) charts.emplace_back(std::move(ratios));
+  return charts;
+}
+
 ReportTable comparison_rows(const ReportJson& comparisons) {
   ReportTable table{.title = "",
                     .header = {"case", "figure", "base mean", "new mean", "unit", "repeats",
-                               "ratio", "95 % interval", "verdict", "workload"},
+                               "ratio", "points", "95 % interval", "verdict", "workload"},
                     .rows = {}};
   const bool with_file = has_several(comparisons, "new_file");
   if (with_file) table.header.insert(table.header.begin(), "new");
@@ -80,9 +125,14 @@ ReportTable comparison_rows(const ReportJson& comparisons) {
     const auto ratio = number_of(one, "speed_ratio");
     const auto low = number_of(one, "ci95_low");
     const auto high = number_of(one, "ci95_high");
+    const auto difference = number_of(one, "difference");
+    std::string interval = low && high ? fmt::format("{:.3f} to {:.3f}", *low, *high) : "";
+    if (difference) {
+      interval = fmt::format("{} to {}", points_text(number_of(one, "difference_ci95_low")),
+                             points_text(number_of(one, "difference_ci95_high")));
+    }
     std::string verdict = text_of(one, "verdict");
-    if (const std::string reason = text_of(one, "reason"); !reason.empty())
-      verdict += ": " + reason;
+    if (verdict == "not comparable") verdict += ": " + text_of(one, "reason");
     if (fails(one)) verdict += " (FAILS)";
     std::vector<std::string> row = {
         case_text(one),
@@ -90,10 +140,12 @@ ReportTable comparison_rows(const ReportJson& comparisons) {
         figure_text(number_of(one, "base_mean")),
         figure_text(number_of(one, "new_mean")),
         text_of(one, "unit"),
-        ratio ? fmt::format("{} / {}", text_of(one, "base_repeats"), text_of(one, "new_repeats"))
-              : "",
+        ratio || difference
+            ? fmt::format("{} / {}", text_of(one, "base_repeats"), text_of(one, "new_repeats"))
+            : "",
         ratio ? fmt::format("{:.3f}", *ratio) : "",
-        low && high ? fmt::format("{:.3f} to {:.3f}", *low, *high) : "",
+        points_text(difference),
+        interval,
         verdict,
         text_of(one, "workload")};
     if (with_file) row.insert(row.begin(), text_of(one, "new_file"));
@@ -105,7 +157,7 @@ ReportTable comparison_rows(const ReportJson& comparisons) {
 }  // namespace
 
 std::vector<Chart> comparison_charts(const ReportJson& report) {
-  return {ratio_chart(report, 720)};
+  return charts_of(report, 720);
 }
 
 std::string comparison_page(const ReportJson& report) {
@@ -123,7 +175,7 @@ std::string comparison_page(const ReportJson& report) {
   } else if (num_odd > 0) {
     page.note(NoteKind::kWarning, fmt::format("{} not comparable; see the table", num_odd));
   }
-  page.wide_chart(row_chart_svg(ratio_chart(report, kWideChart)));
+  for (const Chart& chart : charts_of(report, kWideChart)) page.wide_chart(chart_svg(chart));
   page.table(comparison_rows(comparisons));
   if (!comparisons.empty()) {
     page.facts(

@@ -31,6 +31,21 @@ std::string majority_key(const ReportJson& report) {
   return fmt::format("maj@{}", text_of(report, "repetitions"));
 }
 
+// Cases of one backend have one color.
+class BackendColors {
+ public:
+  int of(const ReportJson& one) {
+    const std::string backend = text_of(one, "backend");
+    const auto found = std::find(backends_.begin(), backends_.end(), backend);
+    const auto place = found - backends_.begin();
+    if (found == backends_.end()) backends_.push_back(backend);
+    return static_cast<int>(place);
+  }
+
+ private:
+  std::vector<std::string> backends_;
+};
+
 bool is_sweep(const ReportJson& report) {
   return !list_of(report, "knees").empty();
 }
@@ -47,8 +62,9 @@ RowChart accuracy_bars(const ReportJson& report, int width) {
       .rows = {},
       .axis_end = 100,
       .width = width};
-  int color = 0;
+  BackendColors colors;
   for (const ReportJson& one : list_of(report, "cases")) {
+    const int color = colors.of(one);
     const ReportJson& score = score_of(one, rule);
     const std::vector<double> interval = numbers_of(score, "wilson95");
     ChartRow row{.label = text_of(one, "name"),
@@ -70,7 +86,6 @@ RowChart accuracy_bars(const ReportJson& report, int width) {
                             .value_text = score_text(majority),
                             .color = color});
     }
-    ++color;
   }
   return chart;
 }
@@ -78,11 +93,12 @@ RowChart accuracy_bars(const ReportJson& report, int width) {
 RowChart time_bars(const ReportJson& report, int width) {
   RowChart chart{
       .text = {.title = "Time",
-               .note = "from the first question to the last answer; loading is not in it"},
+               .note =
+                   "from the first question to the last answer; loading and warm-up are not in it"},
       .axis = "seconds",
       .rows = {},
       .width = width};
-  int color = 0;
+  BackendColors colors;
   for (const ReportJson& one : list_of(report, "cases")) {
     const auto seconds = number_of(one, "elapsed_s");
     const auto speed_up = number_of(one, "speed_up");
@@ -91,7 +107,7 @@ RowChart time_bars(const ReportJson& report, int width) {
          .value = seconds.value_or(std::nan("")),
          .value_text = figure_text(seconds) +
                        (speed_up ? fmt::format(" s ({:.2f} \u00d7 as fast)", *speed_up) : " s"),
-         .color = color++});
+         .color = colors.of(one)});
   }
   return chart;
 }
@@ -103,7 +119,7 @@ std::optional<XyChart> repeated_chart(const ReportJson& report, int width) {
                .note = fmt::format("{}; means over all subsets of {}; whiskers: standard "
                                    "error over questions",
                                    text_of(report, "main_rule"), text_of(report, "repetitions"))},
-      .x = {.label = "k, samples of a question"},
+      .x = {.label = "k, samples of a question", .counts = true},
       .y = {.label = "% of questions"},
       .series = {},
       .width = width,
@@ -157,10 +173,13 @@ std::optional<XyChart> sweep_chart(const ReportJson& report, int width) {
     const auto rate = number_of(one, "questions_per_s");
     if (level && rate) series->points.push_back({*level, *rate});
   }
+  double best = 0;
   for (ChartSeries& series : chart.series) {
+    for (const ChartPoint& point : series.points) best = std::max(best, point.y);
     std::stable_sort(series.points.begin(), series.points.end(),
                      [](const ChartPoint& a, const ChartPoint& b) { return a.x < b.x; });
   }
+  chart.y.high = 1.25 * best;  // room for the knees' names
   for (const ReportJson& knee : list_of(report, "knees")) {
     const auto level = number_of(knee, "max_num_seqs");
     if (!level) continue;
@@ -314,6 +333,9 @@ std::string eval_page(const ReportJson& report) {
   for (const ReportJson& one : list_of(report, "cases")) {
     num_failed += number_of(one, "num_failed").value_or(0);
   }
+  if (text_of(report, "valid") == "false") {
+    page.note(NoteKind::kBad, "INVALID: stopped before all questions were answered");
+  }
   if (num_failed > 0) {
     page.note(NoteKind::kBad,
               fmt::format("{:.0f} samples failed; they count as wrong", num_failed));
@@ -330,6 +352,7 @@ std::string eval_page(const ReportJson& report) {
   std::vector<std::string> groups;
   for (const ReportJson& one : list_of(report, "cases")) groups.push_back(group_bars(one));
   page.charts(groups);
+  add_case_steps("The engine over time", report, page);
   add_agreement(report, page);
   page.heading("Runs");
   page.table(run_table(report));

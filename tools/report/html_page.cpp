@@ -18,7 +18,8 @@ font-size:15px}
 main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:24px;margin:0}
 h2{font-size:17px;margin:36px 0 10px;padding-bottom:4px;border-bottom:1px solid var(--line)}
-p{margin:8px 0}
+h3{font-size:15px;margin:18px 0 0}
+p{margin:8px 0;overflow-wrap:anywhere}
 .subtitle{color:var(--faint);margin:2px 0 16px}
 .note{border-left:4px solid var(--line);padding:6px 12px;margin:8px 0}
 .note.good{border-color:var(--good)}
@@ -37,6 +38,7 @@ th.number{white-space:normal}
 .warned{color:var(--series1);font-weight:600}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));
 gap:22px 28px;margin:14px 0}
+.threes{grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}
 .wide{margin:14px 0}
 svg.chart{max-width:100%;height:auto;display:block}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 18px;margin:8px 0;font-size:14px}
@@ -50,11 +52,12 @@ Consolas,monospace}
 @page{margin:14mm}
 body{font-size:11pt}
 main{max-width:none;padding:0}
-h2{break-after:avoid}
+h2,h3{break-after:avoid}
 .scroll{overflow:visible}
 table{font-size:9pt}
 tr,.charts>*,.wide,.note{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr;gap:14px}
+.threes{grid-template-columns:1fr 1fr 1fr}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 }
 )css";
@@ -118,6 +121,10 @@ void HtmlPage::heading(const std::string& text) {
   body_ += fmt::format("<h2>{}</h2>\n", xml_escaped(text));
 }
 
+void HtmlPage::subheading(const std::string& text) {
+  body_ += fmt::format("<h3>{}</h3>\n", xml_escaped(text));
+}
+
 void HtmlPage::paragraph(const std::string& text) {
   body_ += fmt::format("<p>{}</p>\n", xml_escaped(text));
 }
@@ -153,11 +160,19 @@ void HtmlPage::table(const ReportTable& given) {
 }
 
 void HtmlPage::charts(const std::vector<std::string>& svgs) {
+  add_charts("charts", svgs);
+}
+
+void HtmlPage::charts_in_threes(const std::vector<std::string>& svgs) {
+  add_charts("charts threes", svgs);
+}
+
+void HtmlPage::add_charts(const char* style, const std::vector<std::string>& svgs) {
   std::string text;
   for (const std::string& svg : svgs) {
     if (!svg.empty()) text += "<div>" + svg + "</div>\n";
   }
-  if (!text.empty()) body_ += "<div class=\"charts\">\n" + text + "</div>\n";
+  if (!text.empty()) body_ += fmt::format("<div class=\"{}\">\n{}</div>\n", style, text);
 }
 
 void HtmlPage::wide_chart(const std::string& svg) {

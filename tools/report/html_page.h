@@ -18,14 +18,16 @@ class HtmlPage {
   HtmlPage(const std::string& title, const std::string& subtitle);
 
   void heading(const std::string& text);
+  void subheading(const std::string& text);
   void paragraph(const std::string& text);
   // A line that stands out.
   void note(NoteKind kind, const std::string& text);
   // Without its title, which is a heading's matter, and without empty columns. Cells that are
   // numbers stand right; a cell that is INVALID or WARNING has its color.
   void table(const ReportTable& given);
-  // Charts side by side where there is room; empty ones are left out.
+  // Charts side by side where there is room, two or three of them; empty ones are left out.
   void charts(const std::vector<std::string>& svgs);
+  void charts_in_threes(const std::vector<std::string>& svgs);
   void wide_chart(const std::string& svg);
   void facts(const std::vector<std::pair<std::string, std::string>>& facts);
   void code(const std::string& text);
@@ -33,6 +35,8 @@ class HtmlPage {
   std::string finish() const;
 
  private:
+  void add_charts(const char* style, const std::vector<std::string>& svgs);
+
   std::string title_;
   std::string body_;
 };

@@ -28,6 +28,11 @@ bool shows_text_plots(const ReportOptions& options) {
   return options.text_plots == "always" || ::isatty(STDOUT_FILENO) != 0;
 }
 
+void print_text_plots(const nlohmann::ordered_json& json) {
+  const TerminalStyle style = terminal_style(STDOUT_FILENO, ColorMode::kAuto);
+  std::cout << report_text_plots(json, std::min(style.columns, 100), style.unicode);
+}
+
 void write_drawings(const ReportOptions& options, const nlohmann::ordered_json& json) {
   if (!options.html.empty()) write_text_file(options.html, report_page(json));
   if (!options.plot.empty()) write_text_file(options.plot, report_plot(json));
@@ -70,10 +75,7 @@ void write_report(const ReportOptions& options, const ReportForms& forms) {
                           !options.plot.empty() || shows_text_plots(options);
   const nlohmann::ordered_json json = needs_json ? forms.json() : nullptr;
   std::cout << render(forms, options.output);
-  if (shows_text_plots(options)) {
-    const TerminalStyle style = terminal_style(STDOUT_FILENO, ColorMode::kAuto);
-    std::cout << report_text_plots(json, std::min(style.columns, 100), style.unicode);
-  }
+  if (shows_text_plots(options)) print_text_plots(json);
   std::cout << std::flush;
   if (!options.output_json.empty()) {
     write_text_file(options.output_json, dump_json(json, 4) + "\n");
@@ -88,6 +90,7 @@ void draw_report(const ReportOptions& options, const nlohmann::ordered_json& rep
         ErrorKind::kInput,
         path + ": is no report that llmrun wrote by --output-json; only those can be drawn");
   }
+  if (shows_text_plots(options)) print_text_plots(report);
   write_drawings(options, report);
 }
 

@@ -39,8 +39,8 @@ struct ReportForms {
 // Writes the report to standard output, then to the files. Throws Error(kOutput).
 void write_report(const ReportOptions& options, const ReportForms& forms);
 
-// The page and the figure of a report that was stored as JSON, where they are asked for; its path
-// is for messages. Throws Error(kInput) when it is no report of llmrun.
+// The page, the figure and the text plots of a report that was stored as JSON, where they are asked
+// for; its path is for messages. Throws Error(kInput) when it is no report of llmrun.
 void draw_report(const ReportOptions& options, const nlohmann::ordered_json& report,
                  const std::string& path);
 

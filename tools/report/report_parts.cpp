@@ -1,6 +1,7 @@
 #include "tools/report/report_parts.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -18,8 +19,68 @@ bool is_status(const ReportJson& check, const char* status) {
   return text_of(check, "status") == status;
 }
 
-std::string named(const std::string& name, const std::string& what) {
-  return name.empty() ? what : name + ": " + what;
+std::vector<std::string> timeline_charts(const ReportJson& timeline) {
+  std::vector<std::string> charts;
+  XyChart sequences{.text = {.title = "Sequences over time"},
+                    .x = {.label = "seconds since the start", .low = 0},
+                    .y = {.label = "sequences", .low = 0, .counts = true},
+                    .series = {},
+                    .width = kThirdChart,
+                    .height = 250};
+  sequences.series.push_back({.name = "running",
+                              .kind = SeriesKind::kStep,
+                              .points = points_of(timeline, "time_s", "running"),
+                              .color = 0,
+                              .has_area = true});
+  sequences.series.push_back({.name = "waiting",
+                              .kind = SeriesKind::kStep,
+                              .points = points_of(timeline, "time_s", "waiting"),
+                              .color = 1});
+  std::erase_if(sequences.series, [](const ChartSeries& one) { return one.points.empty(); });
+  if (!sequences.series.empty()) charts.push_back(xy_chart_svg(sequences));
+
+  XyChart kv_cache = sequences;
+  kv_cache.text.title = "KV cache in use over time";
+  kv_cache.y = {.label = "% of its blocks", .low = 0};
+  kv_cache.series = {{.name = "",
+                      .kind = SeriesKind::kStep,
+                      .points = points_of(timeline, "time_s", "kv_used_percent"),
+                      .color = 2,
+                      .has_area = true}};
+  if (!kv_cache.series.front().points.empty()) charts.push_back(xy_chart_svg(kv_cache));
+  return charts;
+}
+
+// "" when it was not recorded.
+std::string batch_chart(const ReportJson& batches) {
+  std::vector<ChartPoint> points = points_of(batches, "first", "steps");
+  const std::vector<double> last = numbers_of(batches, "last");
+  if (points.empty() || last.size() != points.size()) return "";
+  points.push_back({last.back() + 1, 0});
+  for (ChartPoint& point : points) point.x -= 0.5;  // a column stands over its size
+  const double begin = points.front().x;
+  const double end = points.back().x;
+  return xy_chart_svg(
+      {.text = {.title = "Batch size of decode steps",
+                .note = "steps that also compute prompts are not in it"},
+       .x = {.label = "sequences in a step", .low = begin, .high = end, .counts = true},
+       .y = {.label = "steps", .low = 0, .counts = true},
+       .series =
+           {{.name = "", .kind = SeriesKind::kColumns, .points = std::move(points), .color = 3}},
+       .width = kThirdChart,
+       .height = 250});
+}
+
+// The checks of a status, each once.
+std::vector<std::string> names_of(const ReportJson& checks, const char* status) {
+  std::vector<std::string> names;
+  for (const ReportJson& check : checks) {
+    std::string name = text_of(check, "name");
+    if (is_status(check, status) && std::find(names.begin(), names.end(), name) == names.end()) {
+      names.push_back(std::move(name));
+    }
+  }
+  return names;
 }
 
 }  // namespace
@@ -71,53 +132,25 @@ std::string svg_of(const std::optional<XyChart>& chart) {
   return chart ? xy_chart_svg(*chart) : "";
 }
 
-std::vector<std::string> timeline_charts(const std::string& name, const ReportJson& timeline) {
-  std::vector<std::string> charts;
-  XyChart sequences{.text = {.title = named(name, "requests over time")},
-                    .x = {.label = "seconds since the start", .low = 0},
-                    .y = {.label = "sequences", .low = 0},
-                    .series = {},
-                    .width = kHalfChart,
-                    .height = 270};
-  sequences.series.push_back({.name = "running",
-                              .kind = SeriesKind::kStep,
-                              .points = points_of(timeline, "time_s", "running"),
-                              .color = 0,
-                              .has_area = true});
-  sequences.series.push_back({.name = "waiting",
-                              .kind = SeriesKind::kStep,
-                              .points = points_of(timeline, "time_s", "waiting"),
-                              .color = 1});
-  std::erase_if(sequences.series, [](const ChartSeries& one) { return one.points.empty(); });
-  if (!sequences.series.empty()) charts.push_back(xy_chart_svg(sequences));
-
-  XyChart kv_cache = sequences;
-  kv_cache.text.title = named(name, "KV cache in use over time");
-  kv_cache.y = {.label = "% of its blocks", .low = 0};
-  kv_cache.series = {{.name = "",
-                      .kind = SeriesKind::kStep,
-                      .points = points_of(timeline, "time_s", "kv_used_percent"),
-                      .color = 2,
-                      .has_area = true}};
-  if (!kv_cache.series.front().points.empty()) charts.push_back(xy_chart_svg(kv_cache));
+std::vector<std::string> step_charts(const ReportJson& run) {
+  std::vector<std::string> charts = timeline_charts(member(run, "timeline"));
+  charts.push_back(batch_chart(member(run, "decode_batches")));
+  std::erase(charts, "");
   return charts;
 }
 
-std::string batch_chart(const std::string& name, const ReportJson& batches, int color) {
-  std::vector<ChartPoint> points = points_of(batches, "first", "steps");
-  const std::vector<double> last = numbers_of(batches, "last");
-  if (points.empty() || last.size() != points.size()) return "";
-  points.push_back({last.back() + 1, 0});
-  return xy_chart_svg({.text = {.title = named(name, "batch size of decode steps"),
-                                .note = text_of(batches, "note")},
-                       .x = {.label = "sequences in a step"},
-                       .y = {.label = "steps", .low = 0},
-                       .series = {{.name = "",
-                                   .kind = SeriesKind::kColumns,
-                                   .points = std::move(points),
-                                   .color = color}},
-                       .width = kHalfChart,
-                       .height = 270});
+void add_case_steps(const std::string& heading, const ReportJson& report, HtmlPage& page) {
+  const ReportJson& cases = list_of(report, "cases");
+  const bool has_any = std::any_of(cases.begin(), cases.end(),
+                                   [](const ReportJson& one) { return !step_charts(one).empty(); });
+  if (!has_any) return;
+  page.heading(heading);
+  for (const ReportJson& one : cases) {
+    const std::vector<std::string> charts = step_charts(one);
+    if (cases.size() > 1) page.subheading(text_of(one, "name"));
+    page.charts_in_threes(charts);
+    if (charts.empty()) page.paragraph("Not known: it was not recorded, or a server did not tell.");
+  }
 }
 
 void add_verdict(const ReportJson& checks, HtmlPage& page) {
@@ -125,7 +158,7 @@ void add_verdict(const ReportJson& checks, HtmlPage& page) {
   std::size_t num_invalid = 0;
   std::size_t num_checks = 0;
   for (const ReportJson& check : checks) {
-    num_checks += 1;
+    num_checks += is_status(check, "NOT MEASURED") ? 0 : 1;
     num_warnings += is_status(check, "WARNING") ? 1 : 0;
     num_invalid += is_status(check, "INVALID") ? 1 : 0;
   }
@@ -149,17 +182,16 @@ void add_checks(const ReportJson& checks, HtmlPage& page) {
           {status, text_of(check, "name"), text_of(check, "case"), text_of(check, "message")});
     }
   }
-  std::vector<std::string> well;
-  for (const ReportJson& check : checks) {
-    std::string name = text_of(check, "name");
-    if (is_status(check, "OK") && std::find(well.begin(), well.end(), name) == well.end()) {
-      well.push_back(std::move(name));
-    }
-  }
-  if (table.rows.empty() && well.empty()) return;
+  const std::vector<std::string> well = names_of(checks, "OK");
+  const std::vector<std::string> unknown = names_of(checks, "NOT MEASURED");
+  if (table.rows.empty() && well.empty() && unknown.empty()) return;
   page.heading("Checks");
   page.table(table);
   if (!well.empty()) page.paragraph(fmt::format("OK: {}", fmt::join(well, ", ")));
+  if (!unknown.empty()) {
+    page.paragraph(
+        fmt::format("Not measured, the device does not tell: {}", fmt::join(unknown, ", ")));
+  }
 }
 
 void add_environment(const ReportJson& report,
@@ -196,6 +228,13 @@ std::string figure_text(std::optional<double> value) {
 
 std::string percent_text(std::optional<double> share) {
   return share && std::isfinite(*share) ? fmt::format("{:.1f} %", 100 * *share) : "";
+}
+
+std::string unit_text(double value, const char* unit) {
+  std::string number = axis_number(value);
+  const bool has_prefix = std::isalpha(static_cast<unsigned char>(number.back())) != 0;
+  number.insert(number.size() - (has_prefix ? 1 : 0), " ");
+  return number + unit;
 }
 
 }  // namespace llmrun

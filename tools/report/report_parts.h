@@ -11,9 +11,10 @@
 
 namespace llmrun {
 
-// How a chart stands on a page: alone over its whole width, or two beside each other.
+// How a chart stands on a page: alone over its whole width, or two or three beside each other.
 inline constexpr int kWideChart = 1000;
 inline constexpr int kHalfChart = 500;
+inline constexpr int kThirdChart = 330;
 
 // The distribution of a latency in one run: its "cdf" of values and shares, or, in reports without
 // one, the percentiles that are there.
@@ -27,10 +28,11 @@ LatencyCurve latency_curve(const std::string& name, const ReportJson& latency);
 std::optional<XyChart> latency_chart(const std::string& title, const std::string& note,
                                      const std::vector<LatencyCurve>& curves);
 
-// Sequences that run and wait, and the use of the KV cache, over the time of a run.
-std::vector<std::string> timeline_charts(const std::string& name, const ReportJson& timeline);
-// How often decode steps had how many sequences. "" when it was not recorded.
-std::string batch_chart(const std::string& name, const ReportJson& batches, int color);
+// A run or case over time, as far as it was recorded: sequences that run and wait, the use of the
+// KV cache, and how often decode steps had how many sequences. Nothing when it was not.
+std::vector<std::string> step_charts(const ReportJson& run);
+// Those of all "cases" of a report below a heading, if any has some.
+void add_case_steps(const std::string& heading, const ReportJson& report, HtmlPage& page);
 
 // "" for none.
 std::string svg_of(const std::optional<XyChart>& chart);
@@ -50,5 +52,7 @@ std::string json_text(const ReportJson& value);
 // Four figures or so; "" for none.
 std::string figure_text(std::optional<double> value);
 std::string percent_text(std::optional<double> share);  // of a share 0 to 1: "12.3 %"
+// Of a rate such as 1.5e9 "B/s": "1.5 GB/s".
+std::string unit_text(double value, const char* unit);
 
 }  // namespace llmrun

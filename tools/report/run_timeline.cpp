@@ -56,16 +56,17 @@ nlohmann::ordered_json timeline_json(const std::vector<TimelinePoint>& points, b
   return json;
 }
 
-std::vector<SizeBin> size_histogram(std::span<const std::int32_t> sizes) {
+std::vector<SizeBin> size_histogram(const std::map<std::int32_t, std::int64_t>& num_steps_of) {
   std::vector<SizeBin> bins;
-  if (sizes.empty()) return bins;
-  const auto [least, greatest] = std::minmax_element(sizes.begin(), sizes.end());
-  const std::int32_t width = (*greatest - *least) / kMaxSizeBins + 1;
-  for (std::int32_t first = *least; first <= *greatest; first += width) {
+  if (num_steps_of.empty()) return bins;
+  const std::int32_t least = num_steps_of.begin()->first;
+  const std::int32_t greatest = num_steps_of.rbegin()->first;
+  const std::int32_t width = (greatest - least) / kMaxSizeBins + 1;
+  for (std::int32_t first = least; first <= greatest; first += width) {
     bins.push_back({first, first + width - 1, 0});
   }
-  for (const std::int32_t size : sizes) {
-    bins[static_cast<std::size_t>((size - *least) / width)].num_steps += 1;
+  for (const auto& [size, num_steps] : num_steps_of) {
+    bins[static_cast<std::size_t>((size - least) / width)].num_steps += num_steps;
   }
   return bins;
 }

@@ -2,8 +2,9 @@
 // however long the run was.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <span>
+#include <map>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -33,8 +34,8 @@ struct SizeBin {
   std::int32_t last = 0;
   std::int64_t num_steps = 0;
 };
-// REQUIRES: sizes are positive.
-std::vector<SizeBin> size_histogram(std::span<const std::int32_t> sizes);
+// Of how many steps had each size. REQUIRES: sizes are positive.
+std::vector<SizeBin> size_histogram(const std::map<std::int32_t, std::int64_t>& num_steps_of);
 nlohmann::ordered_json histogram_json(const std::vector<SizeBin>& bins);
 
 }  // namespace llmrun

@@ -208,6 +208,21 @@ ReportTable search_table(const ReportJson& report) {
   return table;
 }
 
+// The runs over time, and the engine's batches.
+void add_load(const std::vector<const ReportJson*>& runs, HtmlPage& page) {
+  page.heading("The load over time");
+  page.paragraph("Waiting: arrived, no token yet. Running: between the first and the last token.");
+  bool knows_batches = true;
+  for (const ReportJson* run : runs) {
+    knows_batches &= member(*run, "decode_batches").is_object();
+    if (runs.size() > 1) page.subheading(name_of(*run));
+    page.charts_in_threes(step_charts(*run));
+  }
+  if (!knows_batches) {
+    page.paragraph("The size of each step's batch is not known: a server does not tell it.");
+  }
+}
+
 ReportJson all_checks(const std::vector<const ReportJson*>& runs) {
   ReportJson checks = ReportJson::array();
   for (const ReportJson* run : runs) {
@@ -269,19 +284,7 @@ std::string serving_page(const ReportJson& report) {
     page.charts(charts);
     page.table(percentile_table(runs));
   }
-  std::vector<std::string> timelines;
-  for (const ReportJson* run : runs) {
-    for (std::string& svg :
-         timeline_charts(runs.size() > 1 ? name_of(*run) : "", member(*run, "timeline"))) {
-      timelines.push_back(std::move(svg));
-    }
-  }
-  if (!timelines.empty()) {
-    page.heading("The load over time");
-    page.paragraph(
-        "Waiting: arrived, no token yet. Running: between the first and the last token.");
-    page.charts(timelines);
-  }
+  if (!runs.empty()) add_load(runs, page);
   if (const ReportTable table = failure_table(runs); !table.rows.empty()) {
     page.heading("Failures");
     page.table(table);

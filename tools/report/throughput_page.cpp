@@ -93,7 +93,7 @@ RowChart rate_bars(const ReportJson& report, int width) {
     if (ladder) {
       row.label += fmt::format(": {}", text_of(one, "description"));
       if (before && *before > 0)
-        row.value_text += fmt::format(" ({:+.0f} %)", 100 * (mean / *before - 1));
+        row.value_text += fmt::format(" ({:+.0f} %)", std::round(100 * (mean / *before - 1)) + 0.0);
       before = mean;
     } else if (const auto ratio = number_of(comparison_of(report, name), "requests_per_s_ratio")) {
       row.value_text += fmt::format(" ({:.2f} \u00d7)", *ratio);
@@ -142,7 +142,8 @@ std::string roofline_chart(const ReportJson& report) {
   const double first = intensities.low() / 3;
   const double last = intensities.high() * 3;
   chart.series.push_back(
-      {.name = fmt::format("limit: {}B/s, {}FLOP/s", axis_number(bandwidth), axis_number(multiply)),
+      {.name =
+           fmt::format("limit: {}, {}", unit_text(bandwidth, "B/s"), unit_text(multiply, "FLOP/s")),
        .points = {{first, first * bandwidth}, {ridge, multiply}, {last, multiply}},
        .is_thin = true});
   return xy_chart_svg(chart);
@@ -267,22 +268,6 @@ ReportTable output_table(const ReportJson& report) {
   return table;
 }
 
-void add_steps(const ReportJson& report, HtmlPage& page) {
-  std::vector<std::string> charts;
-  int color = 0;
-  for (const ReportJson& one : list_of(report, "cases")) {
-    const std::string name = text_of(one, "name");
-    for (std::string& svg : timeline_charts(name, member(one, "timeline"))) {
-      charts.push_back(std::move(svg));
-    }
-    charts.push_back(batch_chart(name, member(one, "decode_batches"), color++));
-  }
-  std::erase(charts, "");
-  if (charts.empty()) return;
-  page.heading("The last repeat, step by step");
-  page.charts(charts);
-}
-
 }  // namespace
 
 std::vector<Chart> throughput_charts(const ReportJson& report) {
@@ -311,7 +296,7 @@ std::string throughput_page(const ReportJson& report) {
   for (const XyChart& chart : latency_charts(report)) latencies.push_back(xy_chart_svg(chart));
   page.charts(latencies);
   page.table(latency_table(report));
-  add_steps(report, page);
+  add_case_steps("The last repeat, step by step", report, page);
   page.heading("Outputs (equal seeds)");
   page.table(output_table(report));
   add_checks(checks, page);
@@ -324,9 +309,9 @@ std::string throughput_page(const ReportJson& report) {
        {"device", text_of(device, "description")},
        {"processor", text_of(device, "processor")},
        {"limits measured",
-        fmt::format("{}B/s read, {}FLOP/s {}",
-                    axis_number(number_of(limits, "read_bytes_per_s").value_or(0)),
-                    axis_number(number_of(limits, "multiply_flops_per_s").value_or(0)),
+        fmt::format("{} read, {} {}",
+                    unit_text(number_of(limits, "read_bytes_per_s").value_or(0), "B/s"),
+                    unit_text(number_of(limits, "multiply_flops_per_s").value_or(0), "FLOP/s"),
                     text_of(limits, "multiply_dtype"))},
        {"model", fmt::format("{}, {}, KV cache {}", text_of(model, "name"), text_of(model, "dtype"),
                              text_of(model, "kv_cache_dtype"))},

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <mutex>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -10,6 +12,7 @@
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
 #include "tools/load_progress.h"
+#include "tools/report/step_summary.h"
 #include "tools/serve_bench/engine_target.h"
 #include "tools/serve_bench/own_server.h"
 #include "tools/throughput/throughput_cases.h"
@@ -26,6 +29,8 @@ constexpr std::int32_t kAnyLength = 1 << 24;  // of a request for a server elsew
 
 // The own engine on its thread, with what is needed to reach it in each mode.
 struct BenchTargets::OwnEngine {
+  std::mutex steps_mutex;  // they come on the engine's thread
+  StepSummary steps;
   CreatedEngine created;
   std::unique_ptr<AsyncEngine> engine;
   std::unique_ptr<OwnServer> server;
@@ -53,6 +58,12 @@ double BenchTargets::kv_usage() const {
   return own_ != nullptr ? own_->engine->status().stats.kv_usage() : 0.0;
 }
 
+std::vector<SizeBin> BenchTargets::take_decode_batches() {
+  if (own_ == nullptr) return {};
+  const std::lock_guard lock(own_->steps_mutex);
+  return std::exchange(own_->steps, {}).decode_batches();
+}
+
 void BenchTargets::load_engine() {
   EngineConfig config = resolve(options_.engine);
   if (config.model.empty()) config.model = default_throughput_model(config);
@@ -77,6 +88,10 @@ void BenchTargets::load_engine() {
   if (tokenizer_ != nullptr) {
     model_.vocab_size = std::min<std::int64_t>(model_.vocab_size, tokenizer_->vocab_size());
   }
+  own_->created.engine->record_steps([own = own_.get()](const StepRecord& step) {
+    const std::lock_guard lock(own->steps_mutex);
+    own->steps.add(step);
+  });
   own_->engine = std::make_unique<AsyncEngine>(*own_->created.engine);
 }
 

@@ -12,6 +12,7 @@
 
 #include "engine/tokenizer/tokenizer.h"
 #include "tools/progress.h"
+#include "tools/report/run_timeline.h"
 #include "tools/serve_bench/bench_target.h"
 #include "tools/serve_bench/http_target.h"
 #include "tools/serve_bench/serve_bench.h"
@@ -47,6 +48,9 @@ class BenchTargets {
   std::int64_t num_sequences() const;
   // Share of the own engine's KV cache in use.
   double kv_usage() const;
+  // Sequences in each decode step of the own engine since this was last asked; of a server
+  // elsewhere nothing is known.
+  std::vector<SizeBin> take_decode_batches();
   const WorkloadModel& workload_model() const { return model_; }
   const TargetDescription& description() const { return description_; }
 

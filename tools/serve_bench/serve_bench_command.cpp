@@ -231,9 +231,11 @@ const ServingPoint* ServeBenchCommand::run_point(BenchTargets& targets, std::siz
   ServingOptions serving = plan_.serving;
   serving.is_closed_loop = !has_schedule && (concurrency > 0 || is_held_back);
   report_.is_closed_loop = serving.is_closed_loop;
+  static_cast<void>(targets.take_decode_batches());  // of what ran before
   const LoadMeasurement measurement =
       run_load(context_, targets.target(mode), requests, load, &progress_);
   point.metrics = measure_serving(measurement, requests, serving);
+  point.metrics.decode_batches = targets.take_decode_batches();
   if (measurement.was_stopped && point.metrics.num_completed == 0) return nullptr;
   point.checks =
       check_serving(point, options_.sampling.ignore_eos, serving.is_closed_loop || is_held_back);

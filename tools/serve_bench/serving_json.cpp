@@ -151,6 +151,8 @@ void add_ours(const ServingReport& report, const ServingPoint& point, Json& json
   json["percentile_ci95"] = intervals_json(metrics);
   json["latency_cdfs"] = cdfs_json(metrics);
   json["timeline"] = timeline_json(metrics.timeline, metrics.has_kv_usage);
+  json["decode_batches"] =
+      metrics.decode_batches.empty() ? Json(nullptr) : histogram_json(metrics.decode_batches);
   json["definitions"] = definitions_json(metrics);
   json["checks"] = checks_json(point.checks);
 }

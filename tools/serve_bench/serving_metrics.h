@@ -100,6 +100,8 @@ struct ServingMetrics {
   // Waiting: arrived, no token yet. Running: from the first token to the end.
   std::vector<TimelinePoint> timeline;
   bool has_kv_usage = false;  // the timeline has it
+  // Sequences in each decode step; empty where it is not known.
+  std::vector<SizeBin> decode_batches;
   // As vLLM's first benchmark_serving told them, of completed requests.
   double average_latency_s = 0;
   double average_latency_per_token_s = 0;  // by prompt and output tokens

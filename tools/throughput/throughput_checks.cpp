@@ -1,12 +1,14 @@
 // What makes a run's figures worthless (INVALID) or doubtful (WARNING).
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "engine/core/version.h"
+#include "tools/throughput/telemetry_sampler.h"
 #include "tools/throughput/throughput_report.h"
 
 namespace llmrun {
@@ -25,6 +27,14 @@ class Checks {
   void add(const char* name, CheckStatus failed, std::string message) {
     const CheckStatus status = message.empty() ? CheckStatus::kOk : failed;
     checks_.push_back({case_name_, name, status, std::move(message)});
+  }
+  // The same of what not every device tells; nothing: this one does not.
+  void add_measured(const char* name, CheckStatus failed, std::optional<std::string> message) {
+    if (message) {
+      add(name, failed, std::move(*message));
+    } else {
+      checks_.push_back({case_name_, name, CheckStatus::kNotMeasured, "the device does not tell"});
+    }
   }
   std::vector<Check> take() { return std::move(checks_); }
 
@@ -127,12 +137,25 @@ std::set<std::string> throttle_reasons(const CaseMeasurement& measurement, bool 
   return reasons;
 }
 
-std::string throttling(const CaseMeasurement& measurement, bool faults) {
+// Whether any reading of the device fulfils `tells`.
+template <typename Tells>
+bool any_reading(const CaseMeasurement& measurement, Tells tells) {
+  return std::any_of(measurement.runs.begin(), measurement.runs.end(), [&](const auto& run) {
+    return std::any_of(run.telemetry.begin(), run.telemetry.end(), tells);
+  });
+}
+
+std::optional<std::string> throttling(const CaseMeasurement& measurement, bool faults) {
+  if (!any_reading(measurement, has_sensors)) return std::nullopt;
   const std::set<std::string> reasons = throttle_reasons(measurement, faults);
   return reasons.empty() ? "" : fmt::format("clocks were held back: {}", fmt::join(reasons, ", "));
 }
 
-std::string other_processes(const CaseMeasurement& measurement) {
+std::optional<std::string> other_processes(const CaseMeasurement& measurement) {
+  const auto tells = [](const DeviceTelemetry& reading) {
+    return reading.num_other_processes.has_value();
+  };
+  if (!any_reading(measurement, tells)) return std::nullopt;
   std::int32_t most = 0;
   for (const RunMeasurement& run : measurement.runs) {
     for (const DeviceTelemetry& reading : run.telemetry) {
@@ -142,10 +165,10 @@ std::string other_processes(const CaseMeasurement& measurement) {
   return most == 0 ? "" : fmt::format("{} other processes used the device", most);
 }
 
-std::string varied_clocks(const CaseReport& report) {
+std::optional<std::string> varied_clocks(const CaseReport& report) {
   const Metric& low = report.metric("min_clock_mhz");
   const Metric& high = report.metric("max_clock_mhz");
-  if (!low.is_measured()) return "";
+  if (!low.is_measured()) return std::nullopt;
   const double least = *std::min_element(low.samples.begin(), low.samples.end());
   const double most = *std::max_element(high.samples.begin(), high.samples.end());
   if (most - least <= kClockVariation * most) return "";
@@ -169,10 +192,10 @@ std::vector<Check> check_case(const CaseMeasurement& measurement, const CaseRepo
   checks.add("failed_requests", CheckStatus::kInvalid, failed_requests(measurement));
   checks.add("short_outputs", CheckStatus::kInvalid, short_outputs(measurement, workload));
   checks.add("token_counts", CheckStatus::kInvalid, wrong_counts(measurement));
-  checks.add("other_processes", CheckStatus::kInvalid, other_processes(measurement));
-  checks.add("throttling", CheckStatus::kInvalid, throttling(measurement, true));
-  checks.add("power_cap", CheckStatus::kWarning, throttling(measurement, false));
-  checks.add("clock_variation", CheckStatus::kWarning, varied_clocks(report));
+  checks.add_measured("other_processes", CheckStatus::kInvalid, other_processes(measurement));
+  checks.add_measured("throttling", CheckStatus::kInvalid, throttling(measurement, true));
+  checks.add_measured("power_cap", CheckStatus::kWarning, throttling(measurement, false));
+  checks.add_measured("clock_variation", CheckStatus::kWarning, varied_clocks(report));
   checks.add("run_length", CheckStatus::kWarning, short_run(report));
   checks.add("stability", CheckStatus::kWarning, unstable(report));
   checks.add("warm_up", CheckStatus::kWarning, report.num_warm_up_requests > 0 ? "" : "no warm-up");

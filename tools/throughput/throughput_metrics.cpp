@@ -404,29 +404,4 @@ std::vector<LatencyMetric> measure_latencies(const CaseMeasurement& measurement)
           latency("e2el_ms", "last token's id on the host - arrival", std::move(e2el))};
 }
 
-std::vector<TimelinePoint> measure_timeline(const RunMeasurement& run) {
-  std::vector<TimelinePoint> points;
-  points.reserve(run.steps.size() + 1);
-  const auto num_blocks = static_cast<double>(std::max<std::int64_t>(run.stats.kv_blocks_total, 1));
-  for (const StepRecord& step : run.steps) {
-    points.push_back(
-        {.time_s = step.submitted_s - run.start_s,
-         .running = static_cast<double>(step.num_running_sequences),
-         .waiting = static_cast<double>(step.num_waiting_sequences),
-         .kv_used_percent = 100 * static_cast<double>(step.kv_blocks_used) / num_blocks});
-  }
-  if (!points.empty()) points.push_back({.time_s = run.elapsed_s});
-  return thinned_timeline(points);
-}
-
-std::vector<SizeBin> measure_decode_batches(const RunMeasurement& run) {
-  std::vector<std::int32_t> sizes;
-  for (const StepRecord& step : run.steps) {
-    if (step.num_decode_sequences > 0 && !step.has_prefill()) {
-      sizes.push_back(step.num_decode_sequences);
-    }
-  }
-  return size_histogram(sizes);
-}
-
 }  // namespace llmrun

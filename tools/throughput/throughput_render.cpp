@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "engine/core/version.h"
 #include "tools/number_text.h"
@@ -224,6 +226,15 @@ std::vector<std::string> check_lines(const ThroughputReport& report) {
   return lines;
 }
 
+// The names of checks that could not be made.
+std::set<std::string> unmade_checks(const ThroughputReport& report) {
+  std::set<std::string> names;
+  for (const Check& check : report.checks) {
+    if (check.status == CheckStatus::kNotMeasured) names.insert(check.name);
+  }
+  return names;
+}
+
 std::string banner(const ThroughputReport& report) {
   return report.is_valid() ? ""
                            : "*** INVALID: these figures must not be used; see the checks ***\n";
@@ -263,8 +274,15 @@ std::string render_text(const ThroughputReport& report, int width) {
   text += "\nRun\n";
   for (const std::string& line : environment_lines(report)) text += "  " + line + "\n";
   const std::vector<std::string> checks = check_lines(report);
-  text += fmt::format("\nChecks: {} made, {} to note\n", report.checks.size(), checks.size());
+  const std::set<std::string> unknown = unmade_checks(report);
+  const auto num_made =
+      std::count_if(report.checks.begin(), report.checks.end(),
+                    [](const Check& check) { return check.status != CheckStatus::kNotMeasured; });
+  text += fmt::format("\nChecks: {} made, {} to note\n", num_made, checks.size());
   for (const std::string& line : checks) text += "  " + line + "\n";
+  if (!unknown.empty()) {
+    text += fmt::format("  not measured, the device does not tell: {}\n", fmt::join(unknown, ", "));
+  }
   return text + banner(report);
 }
 

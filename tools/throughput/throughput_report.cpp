@@ -8,6 +8,7 @@
 
 #include "engine/core/error.h"
 #include "engine/core/sha256.h"
+#include "tools/report/step_summary.h"
 
 namespace llmrun {
 namespace {
@@ -22,6 +23,7 @@ std::size_t num_equal_tokens(const std::vector<TokenId>& a, const std::vector<To
 const char* to_string(CheckStatus status) {
   switch (status) {
     case CheckStatus::kOk: return "OK";
+    case CheckStatus::kNotMeasured: return "NOT MEASURED";
     case CheckStatus::kWarning: return "WARNING";
     case CheckStatus::kInvalid: return "INVALID";
   }
@@ -72,8 +74,12 @@ CaseReport make_case_report(const CaseMeasurement& measurement, const ReportCont
   report.metrics = measure_metrics(measurement, context);
   report.latencies = measure_latencies(measurement);
   if (!measurement.runs.empty()) {
-    report.timeline = measure_timeline(measurement.runs.back());
-    report.decode_batches = measure_decode_batches(measurement.runs.back());
+    const RunMeasurement& last = measurement.runs.back();
+    StepSummary summary;
+    for (const StepRecord& step : last.steps) summary.add(step);
+    report.timeline =
+        summary.timeline(last.start_s, last.start_s + last.elapsed_s, last.stats.kv_blocks_total);
+    report.decode_batches = summary.decode_batches();
   }
   return report;
 }

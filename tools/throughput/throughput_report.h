@@ -42,8 +42,8 @@ struct LatencyMetric {
   CumulativeShares cdf = {};
 };
 
-enum class CheckStatus : std::uint8_t { kOk, kWarning, kInvalid };
-const char* to_string(CheckStatus status);  // "OK", "WARNING", "INVALID"
+enum class CheckStatus : std::uint8_t { kOk, kNotMeasured, kWarning, kInvalid };
+const char* to_string(CheckStatus status);  // "OK", "NOT MEASURED", "WARNING", "INVALID"
 
 struct Check {
   std::string case_name;  // empty: of the whole run
@@ -129,9 +129,6 @@ std::vector<Check> check_case(const CaseMeasurement& measurement, const CaseRepo
 std::vector<Metric> measure_metrics(const CaseMeasurement& measurement,
                                     const ReportContext& context);
 std::vector<LatencyMetric> measure_latencies(const CaseMeasurement& measurement);
-// How a run went, step by step.
-std::vector<TimelinePoint> measure_timeline(const RunMeasurement& run);
-std::vector<SizeBin> measure_decode_batches(const RunMeasurement& run);
 
 // SHA-256 over the requests' (index, number of tokens, token ids), by index.
 std::string output_digest(const std::vector<std::vector<TokenId>>& output_ids);

@@ -82,7 +82,8 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
   outputs.reserve(requests.size());
 
   engine.reset_prefix_cache();
-  engine.record_steps(&run.steps);
+  engine.record_steps([&run](const StepRecord& step) { run.steps.push_back(step); });
+  engine.record_token_times(true);
   const EngineStats before = engine.stats();
   TelemetrySampler telemetry([&engine] { return engine.telemetry(); }, kTelemetryInterval);
 
@@ -113,7 +114,8 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
 
   run.telemetry = telemetry.stop();
   run.stats = engine.stats().since(before);
-  engine.record_steps(nullptr);
+  engine.record_steps({});
+  engine.record_token_times(false);
   progress.finish();
   for (RequestOutput& output : outputs) {
     const std::size_t index = index_of.at(output.id);

@@ -6,6 +6,9 @@
 
 #include <doctest/doctest.h>
 
+#include "engine/core/file.h"
+#include "engine/core/json.h"
+
 namespace llmrun {
 namespace {
 
@@ -121,6 +124,46 @@ TEST_CASE("a benchmark job of 40 pairs catches 10 % and cries wolf for nothing")
   }
   CHECK(num_caught >= 0.97 * kJobs);
   CHECK(num_false == 0);
+}
+
+// The jobs that were run of equal programs, and with 10 % planted, on a busy machine of two cores.
+TEST_CASE("recorded jobs: no alarm without a change, 10 % is caught") {
+  constexpr double kFailBelow = 0.97;
+  const auto runs = nlohmann::json::parse(
+      read_file(LLMRUN_SOURCE_DIR "/results/ci/runs.json", 1 << 24, ErrorKind::kInput));
+  int num_without_change = 0, num_planted = 0;
+  Samples all_ratios;
+  for (const auto& run : runs) {
+    CAPTURE(run.at("run").get<std::string>());
+    const bool is_planted = !run.at("new_flags").get<std::string>().empty();
+    ++(is_planted ? num_planted : num_without_change);
+    CHECK((run.at("ci95_high").get<double>() < kFailBelow) == is_planted);
+    if (!run.contains("pair_ratios")) continue;
+    const Samples ratios = run.at("pair_ratios").get<Samples>();
+    const auto interval = ratio_of_pairs(Samples(ratios.size(), 1), ratios);
+    CHECK(interval->high == doctest::Approx(run.at("ci95_high").get<double>()).epsilon(0.001));
+    CHECK((interval->high < kFailBelow) == is_planted);
+    if (!is_planted) all_ratios.insert(all_ratios.end(), ratios.begin(), ratios.end());
+  }
+  CHECK(num_without_change >= 20);
+  CHECK(num_planted >= 1);
+
+  // Jobs drawn from their noise, which is far above that of a machine of its own.
+  std::mt19937_64 random(4);
+  std::uniform_int_distribution<std::size_t> pick(0, all_ratios.size() - 1);
+  constexpr int kJobs = 400;
+  const auto num_reported = [&](double speed) {
+    int count = 0;
+    for (int i = 0; i < kJobs; ++i) {
+      SimulatedJob job{.base = Samples(40, 1), .changed = {}};
+      for (int pair = 0; pair < 40; ++pair) job.changed.push_back(speed * all_ratios[pick(random)]);
+      count += is_reported(job, kFailBelow) ? 1 : 0;
+    }
+    return count;
+  };
+  CHECK(num_reported(1) <= 0.025 * kJobs);
+  CHECK(num_reported(0.9) >= 0.6 * kJobs);
+  CHECK(num_reported(0.85) >= 0.95 * kJobs);
 }
 
 }  // namespace llmrun

@@ -25,13 +25,15 @@ std::vector<EngineRequest> make_requests() {
 void check_records(const TestEngineOptions& options) {
   TestEngine engine(options);
   std::vector<StepRecord> steps;
-  engine->record_steps(&steps);
+  engine->record_steps([&steps](const StepRecord& step) { steps.push_back(step); });
+  engine->record_token_times(true);
   const EngineStats before = engine->stats();
   const double start_s = engine->now();
   const std::vector<RequestOutput> outputs = engine.run(make_requests());
   const double end_s = engine->now();
   const EngineStats stats = engine->stats().since(before);
-  engine->record_steps(nullptr);
+  engine->record_steps({});
+  engine->record_token_times(false);
 
   REQUIRE(std::ssize(steps) == stats.num_steps);
   std::int64_t num_tokens = 0, num_padding_tokens = 0, num_sampled = 0;
@@ -80,9 +82,9 @@ TEST_CASE("nothing is recorded unless asked for, and a second run has a log of i
   CHECK(engine.run(make_requests()).front().outputs.at(0).token_times_s.empty());
   for (int run = 0; run < 2; ++run) {
     std::vector<StepRecord> steps;
-    engine->record_steps(&steps);
+    engine->record_steps([&steps](const StepRecord& step) { steps.push_back(step); });
     engine.run(make_requests());
-    engine->record_steps(nullptr);
+    engine->record_steps({});
     CHECK(!steps.empty());
     CHECK(steps.back().collected_s > 0);
   }

@@ -203,6 +203,89 @@ TEST_CASE("bad files are told by name, line and what is wrong") {
                  "is empty"));
 }
 
+namespace {
+
+// What `llmrun eval` writes, as far as compare reads it; `scores`: a list or "null".
+std::string evaluation(const std::string& scores, double accuracy, const std::string& more = "",
+                       const std::string& model = "demo", int num_failed = 0) {
+  return fmt::format(
+      R"({{"schema_version": 1, "command": "eval", "main_rule": "strict-match", "repetitions": 1,
+      "model": {{"name": "{}", "dtype": "bfloat16"}}, "device": {{"description": "a CPU"}},
+      "dataset": {{"task": "test", "sha256": "aa", "num_questions": 100}},
+      "prompt": {{"style": "lm-eval", "chat": false, "num_fewshot": 0}},
+      "sampling": {{"temperature": 0.0}},
+      "cases": [{{"name": "paged", "num_questions": 100, "num_failed": {},
+        "questions_per_s": 5.0, "scores": {{"strict-match": {{"mean": {}}}}},
+        "question_scores": {}}}]{}}})",
+      model, num_failed, accuracy, scores, more);
+}
+
+std::string question_scores(int num_right) {
+  std::string text = "[";
+  for (int i = 0; i < 100; ++i)
+    text += fmt::format("{}{}", i > 0 ? "," : "", i < num_right ? 1 : 0);
+  return text + "]";
+}
+
+}  // namespace
+
+TEST_CASE("evaluations: the difference of accuracies, in pairs where questions are told") {
+  const std::string base = evaluation(question_scores(80), 0.80);
+  const CompareRules rules{.figures = {}, .fail_below = 0.97};
+  const auto compare = [&](const std::string& changed) {
+    return compare_runs(runs_of(base), runs_of(changed), rules);
+  };
+  const std::vector<RunComparison> worse = compare(evaluation(question_scores(70), 0.70));
+  REQUIRE(worse.size() == 2);
+  CHECK(worse[0].figure == "accuracy");
+  CHECK(worse[0].is_paired);
+  CHECK(worse[0].verdict == Verdict::kWorse);
+  CHECK(worse[0].difference->difference == doctest::Approx(-0.1));
+  CHECK(worse[0].base_mean == doctest::Approx(80));
+  CHECK(worse[0].fails);
+  CHECK(worse[1].figure == "questions_per_s");
+  CHECK(worse[1].verdict == Verdict::kOneRun);
+  CHECK(compare_exit_code(worse, true) == 1);
+
+  // The same two shares, without the questions: the interval is wider.
+  const std::vector<RunComparison> shares = compare(evaluation("null", 0.70));
+  CHECK(!shares[0].is_paired);
+  CHECK(shares[0].verdict == Verdict::kNoDifference);
+  CHECK(!shares[0].fails);
+
+  const std::vector<RunComparison> same = compare(base);
+  CHECK(same[0].verdict == Verdict::kNoDifference);
+  CHECK(compare_exit_code(same, true) == 0);
+  // A drop that is real, but perhaps of less than 3 %.
+  const std::vector<RunComparison> slight = compare(evaluation(question_scores(75), 0.75));
+  CHECK(slight[0].verdict == Verdict::kWorse);
+  CHECK(!slight[0].fails);
+  CHECK(compare(evaluation(question_scores(95), 0.95))[0].verdict == Verdict::kBetter);
+
+  CHECK(contains(render_comparison_text(worse, 0.97), "worse (-10.0 points), FAILS"));
+  CHECK(render_comparison_json(worse, 0.97).at("comparisons")[0].at("difference") ==
+        doctest::Approx(-0.1));
+  CHECK(contains(render_comparison_markdown(shares, 0), "Newcombe"));
+}
+
+TEST_CASE("evaluations that cannot be compared say why") {
+  const std::string base = evaluation(question_scores(80), 0.80);
+  const auto reason = [&](const std::string& changed) {
+    return compare_runs(runs_of(base), runs_of(changed), {}).front().reason;
+  };
+  CHECK(contains(reason(evaluation(question_scores(80), 0.8, "", "other")), "--any-model"));
+  CHECK(contains(reason(evaluation(question_scores(80), 0.8, "", "demo", 2)), "2 samples failed"));
+  const std::string shots = R"(, "prompt": {"style": "lm-eval", "num_fewshot": 5})";
+  CHECK(contains(reason(evaluation(question_scores(80), 0.8, shots)), "5-shot"));
+  const std::string sampled = R"(, "sampling": {"temperature": 1.0})";
+  CHECK(reason(evaluation(question_scores(80), 0.8, sampled)) ==
+        "sampled differently: temperature 0.0 and 1.0");
+  CHECK(compare_runs(runs_of(base), runs_of(evaluation("null", 0.9, "", "other")),
+                     {.figures = {}, .ignores_model = true, .fail_below = std::nullopt})
+            .front()
+            .verdict == Verdict::kBetter);
+}
+
 TEST_CASE("forms") {
   const std::vector<RunComparison> results = {
       compare_texts(report("[10, 10.1, 9.9, 10]"), report("[8, 8.1, 7.9, 8]"))};

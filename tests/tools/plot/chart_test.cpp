@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include <doctest/doctest.h>
@@ -157,6 +158,20 @@ TEST_CASE("bars: lengths are proportional, intervals and marks are drawn") {
   CHECK(count_of(svg, "class=\"whisker\"") == 3);
   CHECK(count_of(svg, "hatched") == 1);
   CHECK(contains(svg, "<title>a: 40 (95 % interval 38 to 42)</title>"));
+}
+
+TEST_CASE("texts at lines across that are near each other stand below each other") {
+  XyChart chart = line_of({{0, 1}, {10, 2}});
+  chart.marks = {{4, "knee of paged: 4"}, {4, "knee of naive: 4"}, {0, "far"}};
+  const std::string svg = xy_chart_svg(chart);
+  const auto height_of = [&](const std::string& text) {
+    const std::size_t end = svg.find(">" + text + "<");
+    REQUIRE(end != std::string::npos);
+    const std::size_t at = svg.find(" y=\"", svg.rfind("<text", end));
+    return std::atof(svg.c_str() + at + 4);
+  };
+  CHECK(height_of("knee of naive: 4") >= height_of("knee of paged: 4") + 12);
+  CHECK(height_of("far") == height_of("knee of paged: 4"));
 }
 
 TEST_CASE("a figure as a file brings its style, in colors and for dark screens") {

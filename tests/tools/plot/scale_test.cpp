@@ -50,6 +50,12 @@ TEST_CASE("linear axes end at round ticks") {
   CHECK(vertical.at(100) == 20);
   CHECK(labels_of(Scale(ScaleKind::kLinear, range_of({4.14, 4.75}), 0, 1)) ==
         std::vector<std::string>{"4", "4.2", "4.4", "4.6", "4.8"});
+  // Of things that are counted: no ticks between whole numbers.
+  CHECK(labels_of(Scale(ScaleKind::kLinear, range_of({0, 2}), 0, 1, 1)) ==
+        std::vector<std::string>{"0", "1", "2"});
+  CHECK(labels_of(Scale(ScaleKind::kLinear, 0.5, 2.5, 0, 1, 1)) ==
+        std::vector<std::string>{"1", "2"});
+  CHECK(labels_of(Scale(ScaleKind::kLinear, range_of({0, 50}), 0, 1, 1)).size() == 6);
 }
 
 TEST_CASE("log axes: decades, or 1, 2, 5 where there are few") {

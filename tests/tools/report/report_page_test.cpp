@@ -64,6 +64,11 @@ TEST_CASE("INVALID is told at the top and at the case") {
   CHECK(contains(report_plot(report), "2.500 INVALID"));
 }
 
+TEST_CASE("an evaluation that was stopped is INVALID on its page") {
+  CHECK(contains(report_page({{"command", "eval"}, {"valid", false}}), "INVALID: stopped"));
+  CHECK(!contains(report_page({{"command", "eval"}, {"valid", true}}), "INVALID"));
+}
+
 TEST_CASE("a distribution is drawn of its samples, else of its percentiles") {
   const LatencyCurve exact = latency_curve(
       "paged", {{"count", 2}, {"p50", 9.0}, {"cdf", {{"values", {1, 4}}, {"shares", {0.5, 1}}}}});

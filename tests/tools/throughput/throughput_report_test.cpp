@@ -198,6 +198,9 @@ TEST_CASE("checks that make a run invalid, and warnings") {
   CHECK(status(good, "run_length") == CheckStatus::kOk);
   CHECK(status(good, "stability") == CheckStatus::kOk);
   CHECK(status(one_run(1), "run_length") == CheckStatus::kWarning);
+  for (const char* name : {"other_processes", "throttling", "power_cap", "clock_variation"}) {
+    CHECK(status(good, name) == CheckStatus::kNotMeasured);
+  }
 
   RunMeasurement failed = good;
   failed.requests[1].error = "too long";
