@@ -128,7 +128,10 @@ EvalCommand::EvalCommand(const EvalOptions& options, std::string command_line)
                             config.model));
   }
   params_ = sampling_params();
-  if (!options_.server.base_url.empty()) server_ = find_api_server(options_.server, model_name);
+  if (!options_.server.base_url.empty()) {
+    server_ = find_api_server(options_.server, model_name,
+                              [this] { return signals_.stop_request() != StopRequest::kNone; });
+  }
   cases_ = make_cases();
   if (!options_.samples.empty()) {
     std::vector<std::string> inputs = {options_.input};

@@ -166,7 +166,10 @@ TEST_CASE("raw HTTP: lengths of bodies") {
       {with_body("Transfer-Encoding: xchunked", "0\r\n\r\n"), kClosed + 501},
       {with_body("Transfer-Encoding: \"chunked\"", "0\r\n\r\n"), kClosed + 501},
       {with_body("Transfer-Encoding:", "0\r\n\r\n"), kClosed + 501},
-      {with_body("Transfer-Encoding: \x0b" "chunked", "0\r\n\r\n"), kClosed + 400},
+      {with_body("Transfer-Encoding: \x0b"
+                 "chunked",
+                 "0\r\n\r\n"),
+       kClosed + 400},
       {with_body("Transfer-Encoding : chunked", "0\r\n\r\n"), kClosed + 400},
       {with_body("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
        kClosed + 400},

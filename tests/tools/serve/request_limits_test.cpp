@@ -86,8 +86,7 @@ TEST_CASE("S01-S07: a parameter out of bounds is named") {
   };
   for (const auto& [fields, param] : cases) {
     CAPTURE(fields.substr(0, 80));
-    const Answer answer =
-        ask_json(server, "/v1/completions", R"({"prompt":[1,2],)" + fields + "}");
+    const Answer answer = ask_json(server, "/v1/completions", R"({"prompt":[1,2],)" + fields + "}");
     CHECK(answer.status == (param.empty() ? 200 : 400));
     if (!param.empty()) CHECK(answer.body["error"]["param"] == param);
   }
@@ -98,8 +97,8 @@ TEST_CASE("S01: without max_tokens all samples together have a bound too") {
     ApiRequest request;
     const auto error = parse_api_request(
         ApiEndpoint::kChatCompletions,
-        {{"messages", {{{"role", "user"}, {"content", "a"}}}}, {"n", n}, {"temperature", 1}}, {}, 131'072,
-        request);
+        {{"messages", {{{"role", "user"}, {"content", "a"}}}}, {"n", n}, {"temperature", 1}}, {},
+        131'072, request);
     REQUIRE_FALSE(error.has_value());
     return request.sampling().max_tokens;
   };
@@ -111,7 +110,8 @@ TEST_CASE("S01: without max_tokens all samples together have a bound too") {
 
 TEST_CASE("S06, S08, S09: prompts") {
   TestServer server({.step_seconds = 0});
-  const auto check = [&](const std::string& path, const std::string& body, const std::string& param) {
+  const auto check = [&](const std::string& path, const std::string& body,
+                         const std::string& param) {
     CAPTURE(body.substr(0, 80));
     const Answer answer = ask_json(server, path, body);
     CHECK(answer.status == (param.empty() ? 200 : 400));
@@ -149,10 +149,10 @@ TEST_CASE("S18: a body must say that it is JSON; curl's guide to /generate need 
   TestServer server({.step_seconds = 0});
   const auto status = [&](const std::string& path, const std::string& headers) {
     const std::string body = completion(1, 2, false);
-    return status_of_answer(
-        ask(server.port(), fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}"
-                                       "Content-Length: {}\r\n\r\n{}",
-                                       path, headers, body.size(), body)));
+    return status_of_answer(ask(
+        server.port(), fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}"
+                                   "Content-Length: {}\r\n\r\n{}",
+                                   path, headers, body.size(), body)));
   };
   const std::string form = "Content-Type: application/x-www-form-urlencoded\r\n";
   CHECK(status("/v1/completions", "Content-Type: application/json; charset=utf-8\r\n") == 200);
