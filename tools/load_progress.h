@@ -8,8 +8,8 @@
 
 namespace llmrun {
 
-// For create_engine(): a line for each GiB that is loaded; none when quiet. `progress` must outlive
-// the function.
+// For create_engine(): a line a second while weights are loaded; none when quiet. `progress` must
+// outlive the function.
 std::function<void(LoadProgressReport)> log_loading(Progress& progress, bool quiet);
 
 }  // namespace llmrun
