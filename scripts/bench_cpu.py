@@ -82,7 +82,7 @@ def write_prompts(path, num_prompts, prompt_len, output_len, vocab):
 def generate(program, prompts, shape, threads):
     output = run([program, "generate", prompts, "-m", "shape:" + shape, "--dtype", "bfloat16", "--max-model-len", "1024",
                   "--max-num-seqs", "64", "--max-num-batched-tokens", str(TOKEN_BUDGET), "--no-enable-prefix-caching",
-                  "--threads", str(threads), "--quiet"])
+                  "--device", "cpu", "--threads", str(threads), "--quiet"])
     return [json.loads(line) for line in output.splitlines()]
 
 

@@ -390,7 +390,7 @@ def evaluation():
             sentences += evaluation_sentences(report)
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
-                rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g} | "
+                rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g}{', early stop' if report['early_stop'] else ''} | "
                             f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
                             f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
         if (folder / "votes.svg").is_file():
@@ -399,7 +399,7 @@ def evaluation():
         if rows:
             parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
                          "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
-                         + ("\n\n" + " ".join(sentences) if sentences else ""))
+                         + ("\n\n" + " ".join(sentences).replace(" \n\n", "\n\n") if sentences else ""))
     return "\n\n".join(parts)
 
 

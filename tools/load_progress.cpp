@@ -8,7 +8,7 @@ namespace llmrun {
 
 std::function<void(LoadProgressReport)> log_loading(Progress& progress, bool quiet) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::seconds kBetweenLines(1);
+  static constexpr std::chrono::seconds kBetweenLines(1);
   return [&progress, quiet,
           next_line = Clock::now() + kBetweenLines](LoadProgressReport report) mutable {
     if (quiet || Clock::now() < next_line) return;

@@ -58,6 +58,12 @@ TEST_CASE("eval, paged against naive: the table, equal texts in float32") {
   CHECK(json.at("cases")[0].at("groups").contains("long_ledger"));
 }
 
+TEST_CASE("eval of an engine that plans one step ahead") {
+  const nlohmann::json report =
+      json_of({"--limit", "6", "--backend", "paged", "--steps-ahead", "1"});
+  CHECK(report["cases"][0]["num_samples"] == 6);
+}
+
 TEST_CASE("eval with repetitions: k up to N, and an early stop that asks less and votes the same") {
   const std::vector<std::string> base = {"--limit",       "6", "--repetitions", "5",
                                          "--temperature", "1"};

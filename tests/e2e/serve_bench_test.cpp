@@ -113,6 +113,18 @@ TEST_CASE("serve-bench against a server that runs: completions, chat, a sweep, s
   CHECK(contains(refused.err, "http_401"));
 }
 
+TEST_CASE("serve-bench: a search asks at each rate for as long as --duration says") {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "report.json").string();
+  const RunResult result =
+      run_command(bench_command({"--num-warmups", "1", "--num-prompts", "8", "--find-rate",
+                                 "--search-min-rate", "30", "--search-max-rate", "30", "--duration",
+                                 "1", "--goodput", "e2el:60000", "--output-json", path}));
+  CAPTURE(result.err);
+  // 30, but for those whose turn would come after the end.
+  CHECK(nlohmann::json::parse(read_all(path)).at("completed") > 24);
+}
+
 TEST_CASE("serve-bench, stopped by a signal: the report of what was answered") {
   for (const int number : {SIGINT, SIGTERM}) {
     const TemporaryFolder folder;

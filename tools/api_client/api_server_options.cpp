@@ -34,8 +34,11 @@ HttpClientResponse wait_for_models(const RemoteServer& server, double ready_time
 std::string first_model(const HttpClientResponse& response, const std::string& place) {
   if (response.head.status != 200) {
     throw Error(ErrorKind::kInput,
-                fmt::format("{}: status {}: {}; name the model by a flag", place,
-                            response.head.status, error_message_of(response.body)));
+                fmt::format("{}: status {}: {}; {}", place, response.head.status,
+                            error_message_of(response.body),
+                            response.head.status == 401 || response.head.status == 403
+                                ? "OPENAI_API_KEY holds the key"
+                                : "--served-model-name names the model"));
   }
   const nlohmann::json value = parse_json(response.body, place, kRequestJson);
   const JsonObject object(value, place, ErrorKind::kInput);

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/error.h"
+
 namespace llmrun {
 namespace {
 
@@ -197,6 +199,13 @@ std::vector<std::string> figures_to_compare(const BenchmarkRun& base, const Benc
   return figures;
 }
 
+Error unknown_figure(const std::string& name, const BenchmarkRun& run) {
+  std::vector<std::string> names;
+  for (const BenchmarkFigure& figure : run.figures) names.push_back(figure.name);
+  return {ErrorKind::kUsage,
+          fmt::format("neither run has a figure {}; known: {}", name, fmt::join(names, ", "))};
+}
+
 void compare_pair(const BenchmarkRun& base, const BenchmarkRun& changed, const CompareRules& rules,
                   std::vector<RunComparison>& results) {
   if (std::string reason = obstacle(base, changed, rules); !reason.empty()) {
@@ -212,6 +221,7 @@ void compare_pair(const BenchmarkRun& base, const BenchmarkRun& changed, const C
     }
     const BenchmarkFigure* before = base.find(name);
     const BenchmarkFigure* after = changed.find(name);
+    if (before == nullptr && after == nullptr) throw unknown_figure(name, base);
     if (before == nullptr || after == nullptr) {
       results.push_back(not_comparable(base, changed,
                                        fmt::format("{} has no {}, or it is not positive",

@@ -327,6 +327,9 @@ bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& p
   engine.record_steps([&steps](const StepRecord& step) { steps.add(step); });
   const double start_s = engine.now();
   const bool is_complete = eval.run(places);
+  // A step that was planned ahead may still compute tokens that nobody waits for.
+  engine.abort_all();
+  while (engine.has_unfinished()) engine.step();
   engine.record_steps({});
   run.timeline = steps.timeline(start_s, engine.now(), engine.stats().kv_blocks_total);
   run.decode_batches = steps.decode_batches();

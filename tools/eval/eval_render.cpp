@@ -131,10 +131,10 @@ ReportTable sweep_table(const EvalReport& report) {
 }
 
 ReportTable comparison_table(const EvalReport& report) {
-  ReportTable table{
-      .title = "Agreement",
-      .header = {"backend", "with", "equal texts", "right only here", "right only there", "p"},
-      .rows = {}};
+  ReportTable table{.title = "Agreement",
+                    .header = {"backend", "with", "equal texts", "right only here",
+                               "right only there", "p (sign test)"},
+                    .rows = {}};
   for (const EvalComparison& one : report.comparisons) {
     table.rows.push_back(
         {one.case_name, one.baseline,

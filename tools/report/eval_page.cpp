@@ -216,8 +216,9 @@ std::string group_bars(const ReportJson& one) {
   std::stable_sort(chart.rows.begin(), chart.rows.end(),
                    [](const ChartRow& a, const ChartRow& b) { return a.value < b.value; });
   if (chart.rows.size() > kShownGroups) {
-    chart.text.note += fmt::format("; {} more have {} or better", chart.rows.size() - kShownGroups,
-                                   chart.rows[kShownGroups].value_text);
+    const ChartRow& next = chart.rows[kShownGroups];
+    chart.text.note += fmt::format("; {} more have {}{}", chart.rows.size() - kShownGroups,
+                                   next.value_text, next.value < 100 ? " or better" : "");
     chart.rows.resize(kShownGroups);
   }
   return row_chart_svg(chart);

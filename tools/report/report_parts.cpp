@@ -166,8 +166,8 @@ void add_verdict(const ReportJson& checks, HtmlPage& page) {
     page.note(NoteKind::kBad, "INVALID: these figures must not be used; see the checks");
   } else if (num_warnings > 0) {
     page.note(NoteKind::kWarning,
-              fmt::format("Of {} checks {} to note, below; none that forbids the figures.",
-                          num_checks, num_warnings));
+              fmt::format("{} of {} checks have something to note, see below; the figures hold.",
+                          num_warnings, num_checks));
   } else if (num_checks > 0) {
     page.note(NoteKind::kGood, fmt::format("All {} checks are well.", num_checks));
   }

@@ -40,12 +40,16 @@ std::int32_t num_prompts_for(double rate, double duration_s) {
   return static_cast<std::int32_t>(std::min(std::ceil(rate * duration_s), double{1 << 24}));
 }
 
+// The first `count` requests of the workload; where it has fewer, they begin again with other
+// seeds.
 std::vector<BenchRequest> bench_requests(const Workload& workload, std::size_t count,
                                          std::uint64_t seed) {
   std::vector<BenchRequest> requests;
-  for (std::size_t i = 0; i < std::min(count, workload.requests.size()); ++i) {
-    requests.push_back({.prompt_token_ids = &workload.requests[i].prompt_token_ids,
-                        .output_len = workload.requests[i].output_len,
+  requests.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const WorkloadRequest& request = workload.requests[i % workload.requests.size()];
+    requests.push_back({.prompt_token_ids = &request.prompt_token_ids,
+                        .output_len = request.output_len,
                         .seed = derive_seed(seed, i)});
   }
   return requests;
@@ -166,8 +170,12 @@ void ServeBenchCommand::refuse_if_all_failed(const LoadMeasurement& measurement)
   }
   const BenchOutcome& outcome = measurement.records.front().outcome;
   throw Error(ErrorKind::kInput,
-              fmt::format("{}: no request of the warm-up was answered; the first: {}: {}",
-                          report_.endpoint, outcome.failure, outcome.message));
+              fmt::format("{}: no request of the warm-up was answered; the first: {}: {}{}",
+                          report_.endpoint, outcome.failure, outcome.message,
+                          report_.tokenizer.empty()
+                              ? " (prompts are random token ids: --tokenizer DIR or --vocab-size N "
+                                "tells which the model has)"
+                              : ""));
 }
 
 void ServeBenchCommand::run_all(BenchTargets& targets) {

@@ -80,9 +80,10 @@ std::string load_lines(const ServingReport& report, const ServingPoint& point) {
   const ServingMetrics& metrics = point.metrics;
   std::string text = "\n";
   if (metrics.scheduled_rate > 0) {
+    const double off = 100 * (metrics.sent_rate / metrics.scheduled_rate - 1);
     text +=
         fmt::format("Sent: {:.3f} requests/s of {:.3f} scheduled ({:+.2f} %)\n", metrics.sent_rate,
-                    metrics.scheduled_rate, 100 * (metrics.sent_rate / metrics.scheduled_rate - 1));
+                    metrics.scheduled_rate, std::abs(off) < 0.005 ? 0.0 : off);
   }
   text += fmt::format(
       "Concurrency: mean {:.2f}, peak {}\n"
