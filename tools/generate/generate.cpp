@@ -1,6 +1,7 @@
 #include "tools/generate/generate.h"
 
 #include <ctime>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -222,7 +223,11 @@ void add_generate_command(CLI::App& command, GenerateOptions& options) {
 int run_generate(const GenerateOptions& options, const std::string& command_line) {
   EngineConfig config = resolve(options.engine);
   config.model = model_or_demo(config.model);
-  static_cast<void>(input_format(options));  // a bad name is told before the model is loaded
+  // What cannot be read is told before the model is loaded.
+  static_cast<void>(input_format(options));
+  if (std::filesystem::is_directory(options.input)) {
+    throw Error(ErrorKind::kInput, options.input + ": is a directory; expected a file of prompts");
+  }
   const SignalWatcher signals;
   // Locked before the model is loaded: a mistaken path or a second run is told at once.
   std::unique_ptr<LockedFile> output = open_output({.path = options.output,

@@ -18,7 +18,7 @@ constexpr double kMiB = 1024.0 * 1024.0;
 
 std::string metric_text(const Metric& metric) {
   if (!metric.is_measured()) return "not measured";
-  if (metric.unit == "bytes") return fmt::format("{:.1f} MiB", metric.mean() / kMiB);
+  if (metric.unit == "bytes") return fmt::format("{:.1f}", metric.mean() / kMiB);
   return significant(metric.mean());
 }
 
@@ -125,7 +125,7 @@ ReportTable group_table(const ThroughputReport& report, const std::string& group
     if (metrics[i].group != group || !is_measured_anywhere(report, i)) continue;
     std::vector<std::string> row = {metrics[i].name};
     for (const CaseReport& one : report.cases) row.push_back(metric_text(one.metrics[i]));
-    row.push_back(metrics[i].unit);
+    row.push_back(metrics[i].unit == "bytes" ? "MiB" : metrics[i].unit);
     row.push_back(metrics[i].definition);
     table.rows.push_back(std::move(row));
   }
