@@ -61,12 +61,27 @@ RequestMeasurement to_measurement(RequestOutput output, double start_s) {
   return request;
 }
 
-// Until `share` of the time since `start_s` has passed once more, busy as a slower step would be.
-void wait_longer(const LlmEngine& engine, double start_s, double share) {
-  const double now_s = engine.now();
-  const double end_s = now_s + share * (now_s - start_s);
-  while (engine.now() < end_s) continue;
-}
+// Makes a run take `share` longer, busy as slower steps would be. Waits are saved up: an engine
+// that plans ahead would hide short ones behind the step that is under way.
+class PlantedSlowdown {
+ public:
+  PlantedSlowdown(const LlmEngine& engine, double share) : engine_(engine), share_(share) {}
+
+  void add_step(double start_s) {
+    constexpr double kLeastWait = 0.1;
+    owed_s_ += share_ * (engine_.now() - start_s);
+    if (owed_s_ > kLeastWait) wait();
+  }
+  void wait() {
+    const double end_s = engine_.now() + std::exchange(owed_s_, 0.0);
+    while (engine_.now() < end_s) continue;
+  }
+
+ private:
+  const LlmEngine& engine_;
+  double share_;
+  double owed_s_ = 0;
+};
 
 }  // namespace
 
@@ -92,6 +107,7 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
     index_of.emplace(engine.add_request(std::move(requests[i])), i);
   }
   double next_progress_s = 0;
+  PlantedSlowdown slowdown(engine, options.slowdown);
   const auto take = [&] {
     for (RequestOutput& output : engine.take_outputs()) outputs.push_back(std::move(output));
   };
@@ -103,12 +119,13 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
     const double step_start_s = engine.now();
     engine.step();
     take();
-    if (options.slowdown > 0) wait_longer(engine, step_start_s, options.slowdown);
+    slowdown.add_step(step_start_s);
     if (const double now_s = engine.now(); now_s >= next_progress_s) {
       progress.update(snapshot(engine.stats().since(before), index_of.size()), now_s);
       next_progress_s = now_s + kProgressInterval;
     }
   }
+  slowdown.wait();
   take();  // requests that were refused at once
   run.elapsed_s = engine.now() - run.start_s;
 

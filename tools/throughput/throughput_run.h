@@ -44,7 +44,7 @@ struct CaseMeasurement {
 struct RunOptions {
   SamplingParams sampling;  // of every request, but for its seed and length
   std::uint64_t seed = 0;
-  double slowdown = 0;  // each step is made to take this share longer; to test what looks for drops
+  double slowdown = 0;  // the run is made to take this share longer; to test what looks for drops
   std::function<bool()> should_stop = nullptr;  // asked at each step; then the run is given up
 };
 
