@@ -94,22 +94,22 @@ CheckpointWeightLoader::Read CheckpointWeightLoader::read(const LinearSpec& spec
     if (found != result.tensors.end()) return found->second.tensor();
     return result.tensors.emplace(name, make(name)).first->second.tensor();
   };
-  const bool can_stay_in_files =
-      backend_.reads_weights_in_pieces() && !spec.is_transposed && !spec.normalizes_rows;
-  if (can_stay_in_files) result.source = unread_source(spec);
-  for (const LinearSpec::Part& part : spec.parts) {
-    if (can_stay_in_files) break;
-    const Tensor weight = tensor_of(part.name + ".weight", [&](const std::string& name) {
-      if (spec.is_transposed) {
-        return transposed(read(name, {spec.num_columns, part.stored_rows()}).tensor());
-      }
-      HostTensor tensor = read(name, {part.stored_rows(), spec.num_columns});
-      return spec.normalizes_rows ? normalized_rows(tensor.tensor()) : std::move(tensor);
-    });
-    result.source.parts.push_back(weight.rows(part.first_row, part.num_rows));
+  if (backend_.reads_weights_in_pieces() && !spec.is_transposed && !spec.normalizes_rows) {
+    result.source = unread_source(spec);
+  } else {
+    for (const LinearSpec::Part& part : spec.parts) {
+      const Tensor weight = tensor_of(part.name + ".weight", [&](const std::string& name) {
+        if (spec.is_transposed) {
+          return transposed(read(name, {spec.num_columns, part.stored_rows()}).tensor());
+        }
+        HostTensor tensor = read(name, {part.stored_rows(), spec.num_columns});
+        return spec.normalizes_rows ? normalized_rows(tensor.tensor()) : std::move(tensor);
+      });
+      result.source.parts.push_back(weight.rows(part.first_row, part.num_rows));
+    }
   }
+  if (!spec.has_bias) return result;
   for (const LinearSpec::Part& part : spec.parts) {
-    if (!spec.has_bias) break;
     const Tensor bias = tensor_of(part.name + ".bias", [&](const std::string& name) {
       return read(name, {part.stored_rows()});
     });

@@ -64,7 +64,11 @@ BenchmarkRun read_case(const JsonObject& json, const JsonObject& one) {
   accuracy.num_questions = one.get_int("num_questions", 0, kMaxCount);
   if (const nlohmann::json* scores = one.find_array("question_scores")) {
     for (const nlohmann::json& score : *scores) {
-      if (score.is_number()) accuracy.question_scores.push_back(score.get<double>());
+      if (!score.is_number()) {  // not answered: what follows would be paired with other questions
+        accuracy.question_scores.clear();
+        break;
+      }
+      accuracy.question_scores.push_back(score.get<double>());
     }
   }
   run.accuracies.push_back(std::move(accuracy));

@@ -32,7 +32,7 @@ void bench_one(KernelBench& bench, const Attention& a) {
       static_cast<double>(num_tokens) *
       (static_cast<double>(a.context) - static_cast<double>(a.query_len - 1) / 2.0);
   row.flops = 4.0 * pairs * static_cast<double>(m.q_size());
-  row.peak_flops_per_s = bench.attention_flops_per_s();
+  row.peak_flops_per_s = bench.attention_flops_per_s(a.query_len > 1);
   if (!bench.wants(row)) return;
   const std::int64_t num_copies =
       std::min(bench.num_copies(row.bytes), bench.is_gpu() ? 4 * kMaxCopies : kMaxCopies);

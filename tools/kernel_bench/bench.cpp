@@ -84,6 +84,9 @@ void KernelBench::open_cpu() {
              .f32_flops_per_s = peaks.f32_flops_per_s,
              .bf16_flops_per_s = peaks.bf16_flops_per_s};
   backend_ = make_cpu_backend({.num_threads = options_.num_threads, .isa = isa});
+  has_amx_ = isa == CpuIsa::kAmx;
+  product_input_dtype_ =
+      backend_->linear_input_dtype(*backend_->make_random_linear(64, 64, false, dtype_, 1.0F, 1));
   const CpuInfo info = read_cpu_info();
   cold_bytes_ =
       std::min(2.0 * static_cast<double>(std::max<std::int64_t>(info.last_cache_bytes, 1 << 25)),
@@ -95,6 +98,7 @@ void KernelBench::open_gpu() {
     throw Error(ErrorKind::kUsage, "--isa and --threads are for --device cpu");
   }
   backend_ = make_cuda_backend({.dtype = dtype_});
+  product_input_dtype_ = backend_->activation_dtype();
   const DeviceLimits limits = backend_->measure_limits(dtype_);
   limits_.read_bytes_per_s = limits.read_bytes_per_second;
   (dtype_ == DType::kBf16 ? limits_.bf16_flops_per_s : limits_.f32_flops_per_s) =
@@ -110,8 +114,8 @@ double KernelBench::product_flops_per_s() const {
   return dtype_ == DType::kBf16 ? limits_.bf16_flops_per_s : limits_.f32_flops_per_s;
 }
 
-double KernelBench::attention_flops_per_s() const {
-  return is_gpu_ ? product_flops_per_s() : limits_.f32_flops_per_s;
+double KernelBench::attention_flops_per_s(bool is_prompt) const {
+  return is_gpu_ || (is_prompt && has_amx_) ? product_flops_per_s() : limits_.f32_flops_per_s;
 }
 
 bool KernelBench::wants(const Row& row) const {

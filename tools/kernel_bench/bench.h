@@ -44,14 +44,12 @@ class KernelBench {
   bool is_gpu() const { return is_gpu_; }
   DType dtype() const { return dtype_; }  // of weights and KV cache
   // Of what norms, attention and gated MLPs write for a product, where nothing has to be padded.
-  DType product_input_dtype() {
-    return backend_->linear_input_dtype(
-        *backend_->make_random_linear(64, 64, false, dtype_, 1.0F, 1));
-  }
+  DType product_input_dtype() const { return product_input_dtype_; }
   const std::string& dtype_name() const { return options_.dtype; }
-  // Of matrix products, and of attention, which a CPU computes in float32.
+  // Of matrix products, and of attention, which a CPU computes in float32, but prompts over a bf16
+  // cache in AMX where it has that.
   double product_flops_per_s() const;
-  double attention_flops_per_s() const;
+  double attention_flops_per_s(bool is_prompt) const;
 
   bool wants(const Row& row) const;
   // Copies of `bytes` needed for the caches to be cold at each use.
@@ -73,6 +71,8 @@ class KernelBench {
 
   KernelBenchOptions options_;
   DType dtype_;
+  DType product_input_dtype_ = DType::kF32;
+  bool has_amx_ = false;
   bool is_gpu_ = false;
   ModelShape model_;
   BenchLimits limits_;

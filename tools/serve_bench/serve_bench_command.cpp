@@ -40,16 +40,13 @@ std::int32_t num_prompts_for(double rate, double duration_s) {
   return static_cast<std::int32_t>(std::min(std::ceil(rate * duration_s), double{1 << 24}));
 }
 
-// The first `count` requests of the workload; where it has fewer, they begin again with other
-// seeds.
+// The first `count` requests of the workload, or all it has: none is sent twice.
 std::vector<BenchRequest> bench_requests(const Workload& workload, std::size_t count,
                                          std::uint64_t seed) {
   std::vector<BenchRequest> requests;
-  requests.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const WorkloadRequest& request = workload.requests[i % workload.requests.size()];
-    requests.push_back({.prompt_token_ids = &request.prompt_token_ids,
-                        .output_len = request.output_len,
+  for (std::size_t i = 0; i < std::min(count, workload.requests.size()); ++i) {
+    requests.push_back({.prompt_token_ids = &workload.requests[i].prompt_token_ids,
+                        .output_len = workload.requests[i].output_len,
                         .seed = derive_seed(seed, i)});
   }
   return requests;
@@ -97,7 +94,7 @@ const ServingReport& ServeBenchCommand::run() {
 
 void ServeBenchCommand::measure(BenchTargets& targets) {
   describe(targets.description());
-  make_requests(targets, report_.seed);
+  make_requests(targets, report_.seed, plan_.rates);
   if (!options_.skip_overhead && !is_stopped()) {
     report_.overhead = measure_overhead(kOverheadRate, kOverheadSeconds);
   }
@@ -119,14 +116,15 @@ void ServeBenchCommand::describe(const TargetDescription& target) {
   report_.engine = target.engine;
 }
 
-void ServeBenchCommand::make_requests(BenchTargets& targets, std::uint64_t seed) {
+void ServeBenchCommand::make_requests(BenchTargets& targets, std::uint64_t seed,
+                                      std::span<const double> rates) {
   if (!options_.trace.path.empty()) {
     TraceWorkload read = read_trace(options_.trace, seed, targets.workload_model());
     workload_ = std::move(read.workload);
     trace_arrivals_ = std::move(read.arrivals_s);
   } else {
     WorkloadOptions workload = options_.workload;
-    for (const double rate : plan_.rates) {
+    for (const double rate : rates) {
       if (options_.duration_s > 0 && std::isfinite(rate)) {
         workload.num_prompts =
             std::max(workload.num_prompts, num_prompts_for(rate, options_.duration_s));
@@ -216,9 +214,17 @@ LoadOptions ServeBenchCommand::load_options(double rate, std::int32_t concurrenc
 
 const ServingPoint* ServeBenchCommand::run_point(BenchTargets& targets, std::size_t mode,
                                                  double rate, std::int32_t concurrency) {
-  // A server elsewhere may remember prompts of the run before.
-  if (!targets.is_own_engine() && !report_.points.empty() && workload_.path.empty()) {
-    make_requests(targets, derive_seed(report_.seed, report_.points.size()));
+  // A server elsewhere may remember prompts of the run before; a search comes to rates that need
+  // more than were made. Those of a file are what they are.
+  const bool may_be_known = !targets.is_own_engine() && !report_.points.empty();
+  const bool are_too_few = workload_.requests.size() < num_requests_for(rate);
+  if (workload_.path.empty() && (may_be_known || are_too_few)) {
+    make_requests(targets, derive_seed(report_.seed, report_.points.size()), {{rate}});
+  } else if (are_too_few) {
+    log(
+        fmt::format("warning: {} of the {} requests of {:.3g} requests/s for {:g} s: the file has "
+                    "no more",
+                    workload_.requests.size(), num_requests_for(rate), rate, options_.duration_s));
   }
   const auto requests = bench_requests(workload_, num_requests_for(rate), report_.seed);
   LoadOptions load = load_options(rate, concurrency, requests.size());

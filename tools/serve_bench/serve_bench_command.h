@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,7 +35,8 @@ class ServeBenchCommand {
 
   void measure(BenchTargets& targets);
   void describe(const TargetDescription& target);
-  void make_requests(BenchTargets& targets, std::uint64_t seed);
+  // As many as the options ask for, and as each of `rates` needs for --duration.
+  void make_requests(BenchTargets& targets, std::uint64_t seed, std::span<const double> rates);
   void warm_up(BenchTargets& targets);
   void refuse_if_all_failed(const LoadMeasurement& measurement) const;
 
