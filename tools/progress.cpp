@@ -75,9 +75,11 @@ std::vector<Part> parts_of(const ProgressSnapshot& snapshot, const ProgressRates
   }
   parts.push_back({5, fmt::format("{} running {} waiting", grouped(snapshot.num_running),
                                   grouped(snapshot.num_waiting))});
-  parts.push_back({4, fmt::format("in {} out {} tok/s", compact(rates.prompt_tokens_per_s),
-                                  compact(rates.output_tokens_per_s))});
-  parts.push_back({6, fmt::format("KV {:.0f}%", snapshot.kv_use * 100)});
+  const std::string prompt_rate =
+      rates.prompt_tokens_per_s ? fmt::format("in {} ", compact(*rates.prompt_tokens_per_s)) : "";
+  parts.push_back(
+      {4, fmt::format("{}out {} tok/s", prompt_rate, compact(rates.output_tokens_per_s))});
+  if (snapshot.kv_use) parts.push_back({6, fmt::format("KV {:.0f}%", *snapshot.kv_use * 100)});
   if (snapshot.draining) {
     parts.push_back({1, "stopping"});
   } else if (rates.eta_s) {
@@ -106,8 +108,10 @@ ProgressRates RateMeter::update(const ProgressSnapshot& snapshot, double now_s) 
   ProgressRates rates;
   const Sample& first = samples_.front();
   if (const double seconds = now_s - first.time_s; seconds > 0) {
-    rates.prompt_tokens_per_s =
-        static_cast<double>(snapshot.prompt_tokens - first.prompt_tokens) / seconds;
+    if (snapshot.prompt_tokens && first.prompt_tokens) {
+      rates.prompt_tokens_per_s =
+          static_cast<double>(*snapshot.prompt_tokens - *first.prompt_tokens) / seconds;
+    }
     rates.output_tokens_per_s =
         static_cast<double>(snapshot.output_tokens - first.output_tokens) / seconds;
   }
@@ -148,9 +152,11 @@ std::string progress_line(const ProgressSnapshot& snapshot, const ProgressRates&
   if (snapshot.num_total) line += fmt::format(" of {}", *snapshot.num_total);
   line += " rows";
   if (snapshot.num_failed > 0) line += fmt::format(" ({} failed)", snapshot.num_failed);
-  line += fmt::format(", {} running, {} waiting, {:.1f} tok/s in, {:.1f} tok/s out, KV {:.0f} %",
-                      snapshot.num_running, snapshot.num_waiting, rates.prompt_tokens_per_s,
-                      rates.output_tokens_per_s, snapshot.kv_use * 100);
+  line += fmt::format(", {} running, {} waiting", snapshot.num_running, snapshot.num_waiting);
+  if (rates.prompt_tokens_per_s)
+    line += fmt::format(", {:.1f} tok/s in", *rates.prompt_tokens_per_s);
+  line += fmt::format(", {:.1f} tok/s out", rates.output_tokens_per_s);
+  if (snapshot.kv_use) line += fmt::format(", KV {:.0f} %", *snapshot.kv_use * 100);
   if (snapshot.draining) {
     line += ", stopping";
   } else if (rates.eta_s) {

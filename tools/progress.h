@@ -20,14 +20,14 @@ struct ProgressSnapshot {
   std::optional<std::int64_t> num_total;  // rows of the input, as far as known
   std::int64_t num_running = 0;           // sequences
   std::int64_t num_waiting = 0;
-  std::int64_t prompt_tokens = 0;  // computed since the start
+  std::optional<std::int64_t> prompt_tokens;  // computed since the start, where that is known
   std::int64_t output_tokens = 0;
-  double kv_use = 0;      // share of the KV blocks in use, 0 to 1
-  bool draining = false;  // a signal asked to stop
+  std::optional<double> kv_use;  // share of the KV blocks in use, 0 to 1, where it is known
+  bool draining = false;         // a signal asked to stop
 };
 
 struct ProgressRates {
-  double prompt_tokens_per_s = 0;
+  std::optional<double> prompt_tokens_per_s;
   double output_tokens_per_s = 0;
   std::optional<double> eta_s;
 };
@@ -41,7 +41,7 @@ class RateMeter {
  private:
   struct Sample {
     double time_s = 0;
-    std::int64_t prompt_tokens = 0;
+    std::optional<std::int64_t> prompt_tokens;
     std::int64_t output_tokens = 0;
   };
   std::optional<double> start_s_;
@@ -52,7 +52,7 @@ class RateMeter {
 // important first.
 std::string progress_bar(const ProgressSnapshot& snapshot, const ProgressRates& rates,
                          const TerminalStyle& style);
-// One line of plain words.
+// One line of plain words. In both, what is not known does not appear.
 std::string progress_line(const ProgressSnapshot& snapshot, const ProgressRates& rates);
 
 class Progress {

@@ -54,6 +54,9 @@ struct SamplingParams {
   bool operator==(const SamplingParams&) const = default;
 };
 
+// n (or best_of) times max_tokens, at most; reliability rule S01.
+inline constexpr std::int64_t kMaxTokensOfAllSamples = 1'000'000;
+
 // Limits that parameters are checked against; reliability rules S01-S07.
 struct SamplingLimits {
   std::int64_t vocab_size = 0;       // 0: unknown, token ids are then only checked to be >= 0

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "engine/core/utf8.h"
-#include "engine/sequence/sampling_limits.h"
 #include "engine/sequence/sampling_params.h"
 
 namespace llmrun {

@@ -208,11 +208,22 @@ TEST_CASE("exit codes tell what was wrong, and one line on standard error says i
   check(2, {}, "input");
   check(3, {folder_text + "/nowhere.jsonl"}, "nowhere.jsonl");
   check(3, {folder_text}, folder_text);
+  // Told before the model is looked at, and without an output.
+  const std::string weights = LLMRUN_SOURCE_DIR "/datasets/demo/model/model.safetensors";
+  const std::string out = folder_text + "/out.jsonl";
+  check(3, {weights, "--model", folder_text + "/broken", "-o", out},
+        "model.safetensors: is a binary file");
+  CHECK(!std::filesystem::exists(out));
   check(4, {prompts, "--model", folder_text + "/broken"}, "NoSuchModel");
   check(4, {prompts, "--model", folder_text}, "config.json");
   check(5, {prompts, "--kv-cache-memory-bytes", "64K"}, "--max-model-len");
   check(7, {prompts, "-o", "/dev/full"}, "/dev/full");
   CHECK(run_generate({prompts}).exit_code == 0);
+  const RunResult piped = run_command(
+      {LLMRUN_BINARY_DIR "/llmrun", "generate", "-", "--model", folder_text + "/broken"},
+      read_all(weights));
+  CHECK(piped.exit_code == 3);
+  CHECK(piped.err.find("<stdin>: is a binary file") != std::string::npos);
 
   const auto error_of = [](const std::vector<std::string>& arguments) {
     std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun"};

@@ -82,24 +82,44 @@ TEST_CASE("an input of unknown length has no bar") {
   CHECK(progress_line(make_snapshot(), kRates).find("ETA 1:23:45") != std::string::npos);
 }
 
+TEST_CASE("what is not known does not appear") {
+  ProgressSnapshot snapshot = make_snapshot();
+  snapshot.prompt_tokens.reset();
+  snapshot.kv_use.reset();
+  RateMeter meter;
+  static_cast<void>(meter.update(snapshot, 0));
+  snapshot.output_tokens += 1234;
+  snapshot.draining = true;
+  const ProgressRates rates = meter.update(snapshot, 10);
+  CHECK(!rates.prompt_tokens_per_s);
+  CHECK(progress_line(snapshot, rates) ==
+        "21034 of 50000 rows (12 failed), 64 running, 120 waiting, 123.4 tok/s out, stopping");
+  const TerminalStyle style{.redraws = true, .color = false, .unicode = false, .columns = 120};
+  CHECK(progress_bar(snapshot, rates, style)
+            .ends_with("42% | 21,034/50,000 | 12 failed | 64 running 120 waiting | out 123 tok/s | "
+                       "stopping"));
+}
+
 TEST_CASE("rates are those of the last seconds, the time left is that of the run") {
   RateMeter meter;
   ProgressSnapshot snapshot;
   snapshot.num_total = 1100;
   snapshot.num_earlier = 100;
   snapshot.num_done = 100;
+  snapshot.prompt_tokens = 0;
   ProgressRates rates = meter.update(snapshot, 1000);
   CHECK(rates.output_tokens_per_s == 0);
   CHECK(!rates.eta_s);
   // 100 tokens a second for 60 seconds, then 10 a second.
   for (int second = 1; second <= 60; ++second) {
     snapshot.output_tokens += 100;
-    snapshot.prompt_tokens += 7;
+    *snapshot.prompt_tokens += 7;
     snapshot.num_done += 5;
     rates = meter.update(snapshot, 1000 + second);
   }
   CHECK(rates.output_tokens_per_s == doctest::Approx(100));
-  CHECK(rates.prompt_tokens_per_s == doctest::Approx(7));
+  REQUIRE(rates.prompt_tokens_per_s);
+  CHECK(*rates.prompt_tokens_per_s == doctest::Approx(7));
   REQUIRE(rates.eta_s);
   CHECK(*rates.eta_s == doctest::Approx(140));  // 700 rows at 5 a second
   for (int second = 61; second <= 80; ++second) {

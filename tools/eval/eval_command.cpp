@@ -94,7 +94,7 @@ ProgressSnapshot snapshot(const EngineStats& stats, std::int64_t num_done, std::
           .num_waiting = stats.num_sequences_waiting,
           .prompt_tokens = stats.num_batched_tokens - stats.num_output_tokens,
           .output_tokens = stats.num_output_tokens,
-          .kv_use = stats.kv_usage(),
+          .kv_use = stats.kv_blocks_total > 0 ? std::optional(stats.kv_usage()) : std::nullopt,
           .draining = draining};
 }
 

@@ -1,7 +1,6 @@
 #include "tools/generate/generate.h"
 
 #include <ctime>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -109,7 +108,7 @@ RunManifest make_manifest(const GenerateOptions& options, const EngineDescriptio
 }
 
 ReaderOptions reader_options(const GenerateOptions& options, const SamplingParams& defaults,
-                             const CreatedEngine& created, const SignalWatcher& signals) {
+                             const CreatedEngine& created) {
   // A longer prompt cannot fit, whatever its tokens are; it is refused before it is tokenised.
   constexpr std::size_t kMaxBytesPerToken = 256;
   ReaderOptions reader;
@@ -119,7 +118,6 @@ ReaderOptions reader_options(const GenerateOptions& options, const SamplingParam
   reader.rows.rules.prompt_field = options.prompt_field;
   reader.rows.rules.max_prompt_bytes =
       static_cast<std::size_t>(created.engine->options().max_model_len) * kMaxBytesPerToken;
-  reader.stopped = [&signals] { return signals.stop_request() != StopRequest::kNone; };
   return reader;
 }
 
@@ -223,16 +221,14 @@ void add_generate_command(CLI::App& command, GenerateOptions& options) {
 int run_generate(const GenerateOptions& options, const std::string& command_line) {
   EngineConfig config = resolve(options.engine);
   config.model = model_or_demo(config.model);
-  // What cannot be read is told before the model is loaded.
   static_cast<void>(input_format(options));
-  if (std::filesystem::is_directory(options.input)) {
-    throw Error(ErrorKind::kInput, options.input + ": is a directory; expected a file of prompts");
-  }
   const SignalWatcher signals;
-  // Locked before the model is loaded: a mistaken path or a second run is told at once.
+  // Both before the model is loaded: a mistaken path or a second run is told at once.
   std::unique_ptr<LockedFile> output = open_output({.path = options.output,
                                                     .existing = existing_output(options.long_run),
                                                     .inputs = {options.input}});
+  OpenedInput input = open_input(
+      options.input, [&signals] { return signals.stop_request() != StopRequest::kNone; });
   Progress progress({.style = terminal_style(STDERR_FILENO, *color_mode_from(options.color)),
                      .quiet = options.quiet});
   const CreatedEngine created =
@@ -248,7 +244,7 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
     warn_about_space(options, manifest, progress);
   }
 
-  RequestReader reader(options.input, reader_options(options, defaults, created, signals));
+  RequestReader reader(std::move(input), reader_options(options, defaults, created));
   const RecordFormatter formatter = make_formatter(options, created, reader.name(), manifest);
   OutputWriter writer(std::move(output), writer_options(options, command_line));
   GenerateRun run(*created.engine, *created.prompts, reader, formatter, writer,

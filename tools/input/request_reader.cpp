@@ -41,22 +41,6 @@ InputFormat json_lines_format(std::string_view head) {
   return InputFormat::kOpenAiBatch;
 }
 
-// Bytes that are certainly no text in UTF-8.
-void refuse_other_encodings(std::string_view head, const std::string& name) {
-  const auto refuse = [&name](const char* what) {
-    throw Error(ErrorKind::kInput, fmt::format("{}: {}", name, what));
-  };
-  if (head.starts_with("\x1f\x8b")) {
-    refuse("is compressed by gzip; pass it through zcat: zcat FILE | llmrun generate -");
-  }
-  if (head.starts_with("\x28\xb5\x2f\xfd")) {
-    refuse("is compressed by zstd; pass it through zstdcat: zstdcat FILE | llmrun generate -");
-  }
-  if (head.starts_with("\xff\xfe") || head.starts_with("\xfe\xff")) {
-    refuse("is encoded in UTF-16; convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE");
-  }
-}
-
 }  // namespace
 
 std::optional<InputFormat> input_format_from(std::string_view name) {
@@ -89,11 +73,8 @@ InputFormat detect_format(std::string_view head, std::string_view name) {
   return InputFormat::kText;
 }
 
-RequestReader::RequestReader(const std::string& path, const ReaderOptions& options)
-    : name_(path == "-" ? "<stdin>" : path) {
-  auto source = std::make_unique<FileSource>(path, options.stopped);
-  file_ = source.get();
-  input_ = std::make_unique<InputBuffer>(std::move(source));
+RequestReader::RequestReader(OpenedInput input, const ReaderOptions& options)
+    : name_(std::move(input.name)), file_(input.file), input_(std::move(input.bytes)) {
   open(options);
 }
 
@@ -122,7 +103,7 @@ void RequestReader::detect(const ReaderOptions& options) {
   };
   while (!is_enough() && input_->data().size() < kMaxHeadBytes && input_->fill()) {
   }
-  refuse_other_encodings(input_->data(), name_);
+  refuse_other_than_text(input_->data(), name_);
   const bool is_auto = options.format == InputFormat::kAuto;
   format_ = is_auto ? detect_format(input_->data(), name_) : options.format;
   switch (format_) {

@@ -2,12 +2,12 @@
 // 16 bytes a row, to notice repeated ids).
 //
 // A bad row is an item with an error and never stops the others. Error(kInput) is for inputs that
-// cannot be read at all: missing, a directory, compressed, UTF-16, or without a single row.
+// cannot be read at all: missing, a directory, no text (see opened_input.h), or without a single
+// row.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +17,7 @@
 
 #include "tools/input/input_buffer.h"
 #include "tools/input/input_item.h"
+#include "tools/input/opened_input.h"
 #include "tools/input/row_reader.h"
 
 namespace llmrun {
@@ -36,14 +37,12 @@ InputFormat detect_format(std::string_view head, std::string_view name);
 struct ReaderOptions {
   InputFormat format = InputFormat::kAuto;
   RowReaderOptions rows;
-  // Asked when a signal interrupts a read of a pipe; true gives up waiting for more.
-  std::function<bool()> stopped;
 };
 
 class RequestReader {
  public:
-  // `path` is a file, a pipe, or "-" for standard input. Throws Error(kInput).
-  RequestReader(const std::string& path, const ReaderOptions& options);
+  // Throws Error(kInput).
+  RequestReader(OpenedInput input, const ReaderOptions& options);
   // Any source; `name` stands for it in messages.
   RequestReader(std::unique_ptr<ByteSource> source, std::string name, const ReaderOptions& options);
 
@@ -60,7 +59,7 @@ class RequestReader {
   const std::string& name() const { return name_; }
   InputFormat format() const { return format_; }
   bool at_end() const { return at_end_; }
-  bool interrupted() const { return interrupted_; }    // see ReaderOptions::stopped
+  bool interrupted() const { return interrupted_; }    // see FileSource
   std::int64_t num_rows() const { return num_rows_; }  // so far; all when at_end
   // Rows of the whole input: exact at the end, before it guessed from the bytes read so far.
   // Nothing for pipes that have not ended.

@@ -8,7 +8,7 @@
 
 #include "engine/core/json.h"
 #include "engine/core/sha256.h"
-#include "engine/sequence/sampling_limits.h"
+#include "engine/sequence/sampling_params.h"
 #include "tools/input/request_checks.h"
 
 namespace llmrun {

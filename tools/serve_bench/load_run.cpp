@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <optional>
 #include <utility>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -199,14 +200,17 @@ class LoadRun : public BenchListener {
 
   void show_progress() {
     if (progress_ == nullptr) return;
-    progress_->update({.num_done = num_done_,
-                       .num_failed = num_failed_,
-                       .num_total = std::ssize(records_),
-                       .num_running = queue_.num_under_way(),
-                       .num_waiting = queue_.num_waiting(),
-                       .output_tokens = num_output_tokens_,
-                       .draining = stops_},
-                      now());
+    progress_->update(
+        {.num_done = num_done_,
+         .num_failed = num_failed_,
+         .num_total = std::ssize(records_),
+         .num_running = queue_.num_under_way(),
+         .num_waiting = queue_.num_waiting(),
+         .prompt_tokens = std::nullopt,
+         .output_tokens = num_output_tokens_,
+         .kv_use = options_.kv_usage ? std::optional(options_.kv_usage()) : std::nullopt,
+         .draining = stops_},
+        now());
   }
 
   void sample_kv_usage() {

@@ -148,7 +148,7 @@ void append_custom(const WorkloadOptions& options, const WorkloadModel& model, W
   reader_options.rows.rules.prompt_field = options.prompt_field;
   reader_options.rows.rules.limits.vocab_size = model.vocab_size;
   reader_options.rows.rules.defaults.max_tokens = kDefaultOutputLen;
-  RequestReader reader(options.path, reader_options);
+  RequestReader reader(open_input(options.path), reader_options);
   while (std::ssize(workload.requests) < options.num_prompts) {
     std::optional<InputItem> item = reader.next();
     if (!item) break;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <vector>
 
 #include "engine/core/error.h"
@@ -299,6 +300,14 @@ std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
   return round_up(panels, args.num_rows <= 2 && !is_gate_up ? 1 : 2);
 }
 
+std::optional<std::int64_t> CpuLinear::Part::take() {
+  const std::atomic_ref<std::int64_t> next(next_panel_task);
+  // Looked at before it is counted up: most threads find most parts empty.
+  if (next.load(std::memory_order_relaxed) >= end_panel_task) return std::nullopt;
+  const std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+  return task < end_panel_task ? std::optional(task) : std::nullopt;
+}
+
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
 // once, and along the rows when the panels do not keep all threads busy or a thread's cache would
 // not hold the activations of all rows. Each thread begins with a part of its own, of the rows or
@@ -334,16 +343,14 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
     void* scratch = scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_;
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       Part& part = parts_[(static_cast<std::size_t>(thread) + i) % parts_.size()];
-      std::atomic_ref<std::int64_t> next(part.next_panel_task);
-      while (next.load(std::memory_order_relaxed) < part.end_panel_task) {
-        const std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
-        if (task >= part.end_panel_task) break;
-        kernels::LinearRange range;
-        range.row_begin = part.row_begin;
-        range.row_end = part.row_end;
-        range.panel_begin = task * task_panels;
-        range.panel_end = std::min(range.panel_begin + task_panels, num_panels);
-        kernel.run(args, range, scratch);
+      while (const std::optional<std::int64_t> task = part.take()) {
+        const std::int64_t panel = *task * task_panels;
+        kernel.run(args,
+                   {.row_begin = part.row_begin,
+                    .row_end = part.row_end,
+                    .panel_begin = panel,
+                    .panel_end = std::min(panel + task_panels, num_panels)},
+                   scratch);
       }
     }
   });

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -83,8 +84,11 @@ class CpuLinear {
   struct Part {
     std::int64_t row_begin;
     std::int64_t row_end;
-    std::int64_t next_panel_task;  // taken by fetch_add
+    std::int64_t next_panel_task;
     std::int64_t end_panel_task;
+
+    // The next panel task, for the calling thread alone; nothing when all are taken.
+    std::optional<std::int64_t> take();
   };
 
   ThreadPool& pool_;

@@ -64,7 +64,7 @@ CudaLinear::CudaLinear(kernels::Launch launch, const Options& options)
                {.deterministic = options.deterministic, .device_name = options.device_name}) {}
 
 void CudaLinear::note_weight(const CudaLinearWeight& weight) {
-  weights_.push_back(&weight);
+  noted_weights_.push_back(weight.weak_reference());
   if (!weight.is_gate_up()) return;
   gate_up_row_bytes_ = std::max(gate_up_row_bytes_, static_cast<std::size_t>(weight.num_rows()) *
                                                         dtype_bytes(weight.dtype()));
@@ -82,7 +82,13 @@ void CudaLinear::prepare(std::int64_t max_num_tokens, std::int64_t vocab_size,
   gate_up_ = std::make_unique<CudaBuffer>(static_cast<std::size_t>(gate_up_tokens(max_num_tokens)) *
                                           gate_up_row_bytes_);
   std::size_t total_bytes = 0;
-  for (const CudaLinearWeight* weight : weights_) total_bytes += weight->num_bytes();
+  for (const auto& noted : noted_weights_) {
+    const std::shared_ptr<const CudaLinearWeight> weight = noted.lock();
+    if (weight == nullptr) continue;
+    weights_.push_back(weight.get());
+    total_bytes += weight->num_bytes();
+  }
+  noted_weights_.clear();
   if (options_.tune && !options_.deterministic && total_bytes >= kSmallestTunedModel) {
     tune(max_num_tokens, vocab_size, max_logits_rows);
   }

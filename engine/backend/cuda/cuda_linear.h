@@ -28,7 +28,7 @@ class CudaLinear {
   };
   CudaLinear(kernels::Launch launch, const Options& options);
 
-  // Notes a weight that will be used, so that prepare() can measure with it. It must live until
+  // Notes a weight that will be used, so that prepare() can measure with it, if it still lives
   // then.
   void note_weight(const CudaLinearWeight& weight);
 
@@ -66,7 +66,8 @@ class CudaLinear {
   CudaBuffer workspace_{CublasLtGemm::kWorkspaceBytes};
   std::size_t gate_up_row_bytes_ = 0;    // of the largest gate and up
   std::unique_ptr<CudaBuffer> gate_up_;  // [kGateUpTokens, 2 I]
-  std::vector<const CudaLinearWeight*> weights_;
+  std::vector<std::weak_ptr<const CudaLinearWeight>> noted_weights_;
+  std::vector<const CudaLinearWeight*> weights_;  // of the noted ones those that live; in prepare()
 };
 
 }  // namespace llmrun

@@ -28,12 +28,16 @@ class CudaLinearWeight final : public LinearWeight {
   void* data() const { return memory_.data(); }
   void* bias() const { return bias_.data(); }  // null: none
   bool has_bias() const { return bias_.num_bytes() > 0; }
+  // Expires with the weight.
+  std::weak_ptr<const CudaLinearWeight> weak_reference() const { return lifetime_; }
 
  private:
   DType dtype_;
   bool is_gate_up_;
   mutable CudaBuffer memory_;
   mutable CudaBuffer bias_;
+  // Owns nothing; shared only so that weak references can tell that the weight is gone.
+  std::shared_ptr<const CudaLinearWeight> lifetime_{this, [](const CudaLinearWeight*) {}};
 };
 
 // Makes weights from host tensors or from random numbers.

@@ -23,7 +23,7 @@ using namespace std::string_literals;  // NOLINT
 
 TEST_CASE("inputs that cannot be read") {
   const auto open = [](const std::string& path) {
-    RequestReader reader(path, {});
+    RequestReader reader(open_input(path), {});
     return read_all(reader).size();
   };
   CHECK_THROWS_WITH_AS(open("/nonexistent/prompts.jsonl"),
@@ -34,6 +34,9 @@ TEST_CASE("inputs that cannot be read") {
   CHECK_THROWS_WITH_AS(read_text("\n \n\r\n", "-"), "-: holds no prompts (read as text)", Error);
   CHECK_THROWS_AS(read_text("\xff\xfeh\0i\0"s), Error);
   CHECK_THROWS_AS(read_text("\x1f\x8b\x08"), Error);
+  // Also from a pipe that hands it over byte by byte, and in UTF-16 without a mark.
+  CHECK_THROWS_AS(read_text("\x58\0\0\0\0\0\0\0{\"a\":{}}"s, "-", {}, 1), Error);
+  CHECK_THROWS_AS(read_text("O\0n\0e\0\n\0t\0w\0o\0\n\0"s, "prompts.txt"), Error);
   try {
     open("/nonexistent");
   } catch (const Error& error) {
@@ -48,7 +51,7 @@ TEST_CASE("files: size, estimate, changes while they are read") {
   const TemporaryFolder folder;
   const std::string path = folder / "prompts.jsonl";
   write_text(path, text);
-  RequestReader reader(path, {});
+  RequestReader reader(open_input(path), {});
   REQUIRE(reader.next());
   REQUIRE(reader.next());
   REQUIRE(reader.estimated_rows());
@@ -72,7 +75,7 @@ TEST_CASE("pipes can be read") {
   std::fputs("{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n", writer);
   std::fflush(writer);
   {
-    RequestReader reader(path, {});
+    RequestReader reader(open_input(path), {});
     std::fclose(writer);
     CHECK(read_all(reader).size() == 2);
     CHECK(reader.estimated_rows() == 2);
@@ -91,7 +94,7 @@ TEST_CASE("a reader knows whether the next row is there") {
     std::fflush(writer);
   };
   put("one\ntwo\n");
-  RequestReader reader(path, {});
+  RequestReader reader(open_input(path), {});
   CHECK(reader.ready());
   CHECK(reader.next()->prompt == "one");
   CHECK(reader.ready());

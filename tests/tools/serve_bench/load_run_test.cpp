@@ -26,13 +26,13 @@ struct Load {
         requests(count, {.prompt_token_ids = &prompt, .output_len = output_len, .seed = 1}) {
     options.arrivals_s.assign(count, 0.0);
   }
-  LoadMeasurement run() {
+  LoadMeasurement run(Progress* progress = nullptr) {
     HttpTargetOptions target_options;
     target_options.server.base_url = server.url();
     target_options.server.model = "m";
     target_options.keep_text = true;
     HttpTarget target(context, target_options);
-    return run_load(context, target, requests, options, nullptr);
+    return run_load(context, target, requests, options, progress);
   }
 
   boost::asio::io_context context{1};
@@ -69,6 +69,26 @@ TEST_CASE("Load: every request of a server is answered, at most so many at once"
   for (const auto& change : changes) peak = std::max(peak, under_way += change.second);
   CHECK(peak <= 7);
   CHECK(load.server.num_requests() == 300);
+}
+
+TEST_CASE("Load: the progress tells of the KV cache where it is known") {
+  const auto shown = [](std::function<double()> kv_usage) {
+    Load load(null_completion, 2);
+    load.options.arrivals_s = {0.0, 0.6};
+    load.options.kv_usage = std::move(kv_usage);
+    std::string text;
+    Progress progress({.style = {.redraws = false, .color = false, .unicode = false},
+                       .line_interval_s = 0.2,
+                       .write = [&text](std::string_view part) { text += part; }});
+    CHECK(load.run(&progress).records.size() == 2);
+    return text;
+  };
+  const std::string elsewhere = shown({});
+  CHECK(elsewhere.find("1 of 2 rows, 0 running, 0 waiting, ") != std::string::npos);
+  CHECK(elsewhere.find("tok/s out") != std::string::npos);
+  CHECK(elsewhere.find("tok/s in") == std::string::npos);
+  CHECK(elsewhere.find("KV") == std::string::npos);
+  CHECK(shown([] { return 0.25; }).find("tok/s out, KV 25 %") != std::string::npos);
 }
 
 TEST_CASE("Load: failures are told apart") {
