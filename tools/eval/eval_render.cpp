@@ -42,18 +42,19 @@ ReportTable accuracy_table(const EvalReport& report) {
 }
 
 ReportTable run_table(const EvalReport& report) {
-  ReportTable table{
-      .title = "Runs",
-      .header = {"backend", "questions", "samples", "failed", "cut by max_tokens", "no answer",
-                 "prompt tokens", "output tokens", "questions/s", "output tokens/s", "load s"},
-      .rows = {}};
+  ReportTable table{.title = "Runs",
+                    .header = {"backend", "questions", "samples", "failed", "cut by max_tokens",
+                               "no answer", "prompt tokens", "output tokens", "questions/s",
+                               "output tokens/s", "load s", "warm-up s (requests)"},
+                    .rows = {}};
   for (const EvalCaseReport& one : report.cases) {
     table.rows.push_back(
         {one.name, fmt::format("{}", one.num_questions), fmt::format("{}", one.num_samples),
          fmt::format("{}", one.num_failed), fmt::format("{}", one.num_cut),
          fmt::format("{}", one.num_without_answer), fmt::format("{}", one.num_prompt_tokens),
          fmt::format("{}", one.num_output_tokens), fmt::format("{:.2f}", one.questions_per_s()),
-         fmt::format("{:.1f}", one.output_tokens_per_s()), fmt::format("{:.2f}", one.load_s)});
+         fmt::format("{:.1f}", one.output_tokens_per_s()), fmt::format("{:.2f}", one.load_s),
+         fmt::format("{:.2f} ({})", one.warm_up_s, one.num_warm_up_requests)});
   }
   return table;
 }

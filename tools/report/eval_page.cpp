@@ -254,11 +254,11 @@ ReportTable headline_table(const ReportJson& report) {
 }
 
 ReportTable run_table(const ReportJson& report) {
-  ReportTable table{
-      .title = "",
-      .header = {"backend", "questions", "samples", "failed", "cut by max_tokens", "no answer",
-                 "left out by early stop", "prompt tokens", "output tokens", "load s"},
-      .rows = {}};
+  ReportTable table{.title = "",
+                    .header = {"backend", "questions", "samples", "failed", "cut by max_tokens",
+                               "no answer", "left out by early stop", "prompt tokens",
+                               "output tokens", "load s", "warm-up s", "warm-up requests"},
+                    .rows = {}};
   for (const ReportJson& one : list_of(report, "cases")) {
     std::vector<std::string> row;
     for (const char* key :
@@ -268,6 +268,8 @@ ReportTable run_table(const ReportJson& report) {
       row.push_back(text_of(one, key));
     }
     row.push_back(figure_text(number_of(one, "load_s")));
+    row.push_back(figure_text(number_of(member(one, "warm_up"), "seconds")));
+    row.push_back(text_of(member(one, "warm_up"), "requests"));
     table.rows.push_back(std::move(row));
   }
   return table;
