@@ -384,21 +384,23 @@ def evaluation():
     """Every report of `llmrun eval` under results/eval-*: a row for each case."""
     parts = []
     for folder in sorted((ROOT / "results").glob("eval-*")):
-        rows, sentences = [], []
+        rows, sentences = [], {}
+        device = read_json(f"results/{folder.name}/paged-naive.json")["device"]["description"]
         for path in sorted(folder.glob("*.json")):
             report = read_json(path.relative_to(ROOT))
-            sentences += evaluation_sentences(report)
+            sentences |= dict.fromkeys(evaluation_sentences(report))  # equal texts give equal votes
+            other_device = report["device"]["description"] if report["device"]["description"] != device else ""
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
-                rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g}{', early stop' if report['early_stop'] else ''} | "
+                rows.append(f"| {case['name']}{other_device and f' on {other_device}'} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g}{', early stop' if report['early_stop'] else ''} | "
                             f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
-                            f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
+                            f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {bench.significant(case['questions_per_s'])} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
         if (folder / "votes.svg").is_file():
             DRAWN[f"results/{folder.name}/votes.svg"] = folder / "repetitions.json"
-            sentences.append(f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)")
+            sentences[f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)"] = None
         if rows:
-            parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
-                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+            parts.append(f"Demo model on {device} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
+                         "| backend | questions | accuracy | majority of all | minutes:seconds | questions/s | speed-up |\n|---|---|---|---|---|---|---|\n" + "\n".join(rows)
                          + ("\n\n" + " ".join(sentences).replace(" \n\n", "\n\n") if sentences else ""))
     return "\n\n".join(parts)
 
