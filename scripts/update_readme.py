@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 sys.dont_write_bytecode = True  # of bench_gpu, beside the sources
 import bench_gpu as bench
@@ -418,6 +419,35 @@ def serving():
     return "\n\n".join(parts)
 
 
+def excerpt(path, patterns):
+    """The lines of a stored text that the patterns find, one each and in their order, as a block; the first is the command."""
+    lines, patterns, is_gap = [], list(patterns), False
+    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+        if patterns and re.match(patterns[0], line):
+            patterns.pop(0)
+            lines += (["..."] if is_gap and lines else []) + [line.rstrip() if len(line) < 120 or not lines else line[:line.rfind("; ", 0, 116)] + "; ..."]
+            is_gap = False
+        else:
+            is_gap |= bool(line)
+    if patterns:
+        sys.exit(f"{path} has no line {patterns[0]}")
+    command = re.sub(r"^\$ \S*/llmrun| --output-json \S+| --color never", lambda match: "$ llmrun" if match[0][0] == "$" else "", lines[0])
+    flags = re.sub(r" (?!-)", "\0", command)  # a flag and its value stay in one line
+    lines[0] = " \\\n    ".join(textwrap.wrap(flags, 116, break_long_words=False, break_on_hyphens=False)).replace("\0", " ")
+    return f"Abridged, from `{path}`:\n\n```\n" + "\n".join(lines) + "\n...\n```"
+
+
+def throughput_example():
+    return excerpt("results/cuda-h200/qwen2-7b-100x161-338.txt",
+                   [r"\$ ", "paged$", "Throughput: ", "Total num prompt tokens", "Total num output tokens", "Throughput$", "  backend", "  paged", "  naive",
+                    "Checks: ", "  WARNING: paged: run_length"])
+
+
+def serving_example():
+    return excerpt("results/serving-h200/qwen2-7b-40rps.txt",
+                   [r"\$ ", "=+ Serving", "Successful", "Failed", "Request rate", "Benchmark duration", "Mean TTFT", "Median TTFT", "Sent: ", "Client overhead"])
+
+
 def server():
     """What scripts/check_server.py and scripts/soak_server.py saw, from results/server-*."""
     parts = []
@@ -431,7 +461,21 @@ def server():
     return "\n\n".join(parts)
 
 
-BLOCKS = {"serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "tokenizers": tokenizers, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+BLOCKS = {"throughput example": throughput_example, "serving example": serving_example, "serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "tokenizers": tokenizers, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+
+
+def check_anchors(text):
+    """Every link to a heading has one, by GitHub's rule: small letters, hyphens for spaces, a number from the second of a name on."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    counts = collections.Counter()
+    anchors = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        anchors.add(f"{name}-{counts[name]}" if counts[name] else name)
+        counts[name] += 1
+    dead = sorted(set(re.findall(r"\]\(#([^)]+)\)", text)) - anchors)
+    if dead:
+        sys.exit(f"README.md links to headings that it does not have: {', '.join(dead)}")
 
 
 def check(after, before):
@@ -453,6 +497,7 @@ def main():
             sys.exit(f"README.md has no block {name}")
         text = make()
         after = pattern.sub(lambda match, text=text + "\n" if text else "": match[1] + text + match[2], after)
+    check_anchors(after)
     draw_pictures(arguments.llmrun)
     if arguments.check:
         check(after, before)

@@ -192,8 +192,8 @@ std::optional<XyChart> sweep_chart(const ReportJson& report, int width) {
   return chart;
 }
 
-// The groups with the most wrong answers.
-std::string group_bars(const ReportJson& one) {
+// The groups with the most wrong answers, in the color of the case's other bars.
+std::string group_bars(const ReportJson& one, int color) {
   const ReportJson& groups = member(one, "groups");
   if (!groups.is_object() || groups.empty()) return "";
   RowChart chart{.text = {.title = text_of(one, "name") + ": accuracy by group, the worst first",
@@ -210,7 +210,8 @@ std::string group_bars(const ReportJson& one) {
                           .value = 100 * share,
                           .low = 100 * interval.low,
                           .high = 100 * interval.high,
-                          .value_text = percent_text(share)});
+                          .value_text = percent_text(share),
+                          .color = color});
   }
   std::erase_if(chart.rows, [](const ChartRow& row) { return !std::isfinite(row.value); });
   std::stable_sort(chart.rows.begin(), chart.rows.end(),
@@ -353,7 +354,10 @@ std::string eval_page(const ReportJson& report) {
   page.wide_chart(svg_of(repeated_chart(report, kWideChart)));
   page.wide_chart(svg_of(sweep_chart(report, kWideChart)));
   std::vector<std::string> groups;
-  for (const ReportJson& one : list_of(report, "cases")) groups.push_back(group_bars(one));
+  BackendColors colors;
+  for (const ReportJson& one : list_of(report, "cases")) {
+    groups.push_back(group_bars(one, colors.of(one)));
+  }
   page.charts(groups);
   add_case_steps("The engine over time", report, page);
   add_agreement(report, page);
