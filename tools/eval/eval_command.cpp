@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/core/sha256.h"
@@ -64,8 +65,8 @@ std::vector<EvalQuestion> read_examples(const EvalOptions& options) {
       read_eval_dataset(options.fewshot_file, options.num_fewshot, "").questions;
   if (std::ssize(examples) < options.num_fewshot) {
     throw Error(ErrorKind::kInput,
-                fmt::format("{}: holds {} questions; --num-fewshot asks for {}",
-                            options.fewshot_file, examples.size(), options.num_fewshot));
+                fmt::format("{}: holds {}; --num-fewshot asks for {}", options.fewshot_file,
+                            counted(std::ssize(examples), "question"), options.num_fewshot));
   }
   return examples;
 }

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/metrics/statistics.h"
 #include "tools/number_text.h"
 #include "tools/report/report_page.h"
@@ -329,10 +330,10 @@ std::string eval_page(const ReportJson& report) {
   const ReportJson& prompt = member(report, "prompt");
   const ReportJson& model = member(report, "model");
   const ReportJson& device = member(report, "device");
-  HtmlPage page("llmrun eval",
-                fmt::format("{} on {}; {} questions of {}; {}", text_of(model, "name"),
-                            text_of(device, "description"), text_of(dataset, "num_questions"),
-                            text_of(dataset, "path"), text_of(report, "date")));
+  HtmlPage page("llmrun eval", fmt::format("{} on {}; {} of {}; {}", text_of(model, "name"),
+                                           text_of(device, "description"),
+                                           count_text(dataset, "num_questions", "question"),
+                                           text_of(dataset, "path"), text_of(report, "date")));
   double num_failed = 0;
   for (const ReportJson& one : list_of(report, "cases")) {
     num_failed += number_of(one, "num_failed").value_or(0);
@@ -341,8 +342,9 @@ std::string eval_page(const ReportJson& report) {
     page.note(NoteKind::kBad, "INVALID: stopped before all questions were answered");
   }
   if (num_failed > 0) {
-    page.note(NoteKind::kBad,
-              fmt::format("{:.0f} samples failed; they count as wrong", num_failed));
+    page.note(NoteKind::kBad, counted(static_cast<std::int64_t>(num_failed),
+                                      "sample failed; it counts", "samples failed; they count") +
+                                  " as wrong");
   }
   page.table(headline_table(report));
   page.paragraph(
