@@ -10,6 +10,7 @@
 
 #include "engine/backend/cpu/cpu_backend.h"
 #include "engine/backend/cuda/cuda_backend.h"
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/models/model_registry.h"
@@ -175,8 +176,9 @@ std::string describe_tokenizer_of(const EngineConfig& config, const Tokenizer& t
                                   const ModelLocation& location, std::int64_t num_rows) {
   std::string tokens = fmt::format("{} tokens", tokenizer.vocab_size());
   if (tokenizer.vocab_size() < num_rows) {
-    tokens += fmt::format(" (the other {} rows of the vocabulary are never sampled)",
-                          num_rows - tokenizer.vocab_size());
+    tokens += fmt::format(" (the other {} never sampled)",
+                          counted(num_rows - tokenizer.vocab_size(), "row of the vocabulary is",
+                                  "rows of the vocabulary are"));
   }
   const std::optional<TokenId> bos = tokenizer.special_token_ids().bos;
   tokens += tokenizer.adds_bos() && bos

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 
 namespace llmrun {
@@ -99,10 +100,9 @@ RequestError LlmEngine::check(RequestState& request) const {
   }
   const std::int64_t room = options_.max_model_len - num_prompt_tokens;
   if (room < 1) {
-    return {"too_long",
-            fmt::format("the prompt has {} tokens; with at least one output token that is "
-                        "more than --max-model-len {}",
-                        num_prompt_tokens, options_.max_model_len)};
+    return {"too_long", fmt::format("the prompt has {}; with at least one output token that is "
+                                    "more than --max-model-len {}",
+                                    counted(num_prompt_tokens, "token"), options_.max_model_len)};
   }
   request.max_output_tokens = std::min<std::int64_t>(
       room, params.max_tokens.value_or(std::numeric_limits<std::int32_t>::max()));

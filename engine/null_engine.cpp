@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
+
 namespace llmrun {
 
 NullEngine::NullEngine(const Options& options)
@@ -33,10 +35,11 @@ RequestId NullEngine::add_request(EngineRequest request) {
   if (running.output.prompt_token_ids.empty()) {
     refuse(running, {"empty_prompt", "the prompt has no tokens"});
   } else if (room < 1) {
-    refuse(running, {"too_long",
-                     fmt::format("the prompt has {} tokens; with at least one output "
-                                 "token that is more than --max-model-len {}",
-                                 running.output.prompt_token_ids.size(), options_.max_model_len)});
+    refuse(running,
+           {"too_long", fmt::format("the prompt has {}; with at least one output "
+                                    "token that is more than --max-model-len {}",
+                                    counted(std::ssize(running.output.prompt_token_ids), "token"),
+                                    options_.max_model_len)});
   } else {
     requests_.push_back(std::move(running));
   }

@@ -69,7 +69,7 @@ class Check:
         """(number of differences, the first one)"""
         output, _ = self.process.communicate()
         last = output.strip().split("\n")[-1]
-        if self.process.returncode == 0 and last == f"{self.lines} lines equal":
+        if self.process.returncode == 0 and last == f"{self.lines} line{'' if self.lines == 1 else 's'} equal":
             return 0, None
         if self.process.returncode != 1 or " differ; " not in last:
             raise SystemExit(f"exit code {self.process.returncode}: {output}")

@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 sys.dont_write_bytecode = True  # of bench_gpu, beside the sources
 import bench_gpu as bench
@@ -384,21 +385,23 @@ def evaluation():
     """Every report of `llmrun eval` under results/eval-*: a row for each case."""
     parts = []
     for folder in sorted((ROOT / "results").glob("eval-*")):
-        rows, sentences = [], []
+        rows, sentences = [], {}
+        device = read_json(f"results/{folder.name}/paged-naive.json")["device"]["description"]
         for path in sorted(folder.glob("*.json")):
             report = read_json(path.relative_to(ROOT))
-            sentences += evaluation_sentences(report)
+            sentences |= dict.fromkeys(evaluation_sentences(report))  # equal texts give equal votes
+            other_device = report["device"]["description"] if report["device"]["description"] != device else ""
             for case in report["cases"]:
                 majority = case.get(f"maj@{report['repetitions']}") if report["repetitions"] > 1 else None
-                rows.append(f"| {case['name']} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g}{', early stop' if report['early_stop'] else ''} | "
+                rows.append(f"| {case['name']}{other_device and f' on {other_device}'} | {case['num_questions']} x {report['repetitions']}, temperature {report['sampling']['temperature']:g}{', early stop' if report['early_stop'] else ''} | "
                             f"{score_text(case['scores'][report['main_rule']])} | {score_text(majority) if majority else ''} | "
-                            f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
+                            f"{int(case['elapsed_s'] // 60)}:{case['elapsed_s'] % 60:04.1f} | {bench.significant(case['questions_per_s'])} | {'%.2f x %s' % (case['speed_up'], case['baseline']) if case['speed_up'] else ''} |")
         if (folder / "votes.svg").is_file():
             DRAWN[f"results/{folder.name}/votes.svg"] = folder / "repetitions.json"
-            sentences.append(f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)")
+            sentences[f"\n\n![pass@k and maj@k over k](results/{folder.name}/votes.svg)"] = None
         if rows:
-            parts.append(f"Demo model on {report['device']['description']} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
-                         "| backend | questions | accuracy | majority of all | minutes:seconds | speed-up |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+            parts.append(f"Demo model on {device} (`results/{folder.name}/`, whose note says what else ran on the machine):\n\n"
+                         "| backend | questions | accuracy | majority of all | minutes:seconds | questions/s | speed-up |\n|---|---|---|---|---|---|---|\n" + "\n".join(rows)
                          + ("\n\n" + " ".join(sentences).replace(" \n\n", "\n\n") if sentences else ""))
     return "\n\n".join(parts)
 
@@ -416,6 +419,35 @@ def serving():
     return "\n\n".join(parts)
 
 
+def excerpt(path, patterns):
+    """The lines of a stored text that the patterns find, one each and in their order, as a block; the first is the command."""
+    lines, patterns, is_gap = [], list(patterns), False
+    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+        if patterns and re.match(patterns[0], line):
+            patterns.pop(0)
+            lines += (["..."] if is_gap and lines else []) + [line.rstrip() if len(line) < 120 or not lines else line[:line.rfind("; ", 0, 116)] + "; ..."]
+            is_gap = False
+        else:
+            is_gap |= bool(line)
+    if patterns:
+        sys.exit(f"{path} has no line {patterns[0]}")
+    command = re.sub(r"^\$ \S*/llmrun| --output-json \S+| --color never", lambda match: "$ llmrun" if match[0][0] == "$" else "", lines[0])
+    flags = re.sub(r" (?!-)", "\0", command)  # a flag and its value stay in one line
+    lines[0] = " \\\n    ".join(textwrap.wrap(flags, 116, break_long_words=False, break_on_hyphens=False)).replace("\0", " ")
+    return f"Abridged, from `{path}`:\n\n```\n" + "\n".join(lines) + "\n...\n```"
+
+
+def throughput_example():
+    return excerpt("results/cuda-h200/qwen2-7b-100x161-338.txt",
+                   [r"\$ ", "paged$", "Throughput: ", "Total num prompt tokens", "Total num output tokens", "Throughput$", "  backend", "  paged", "  naive",
+                    "Checks: ", "  WARNING: paged: run_length"])
+
+
+def serving_example():
+    return excerpt("results/serving-h200/qwen2-7b-40rps.txt",
+                   [r"\$ ", "=+ Serving", "Successful", "Failed", "Request rate", "Benchmark duration", "Mean TTFT", "Median TTFT", "Sent: ", "Client overhead"])
+
+
 def server():
     """What scripts/check_server.py and scripts/soak_server.py saw, from results/server-*."""
     parts = []
@@ -429,7 +461,21 @@ def server():
     return "\n\n".join(parts)
 
 
-BLOCKS = {"serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "tokenizers": tokenizers, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+BLOCKS = {"throughput example": throughput_example, "serving example": serving_example, "serving": serving, "server": server, "eval": evaluation, "architectures": architectures, "tokenizers": tokenizers, "speed": speed, "gpu": gpu, "picture": picture, "demo": demo}
+
+
+def check_anchors(text):
+    """Every link to a heading has one, by GitHub's rule: small letters, hyphens for spaces, a number from the second of a name on."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    counts = collections.Counter()
+    anchors = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        anchors.add(f"{name}-{counts[name]}" if counts[name] else name)
+        counts[name] += 1
+    dead = sorted(set(re.findall(r"\]\(#([^)]+)\)", text)) - anchors)
+    if dead:
+        sys.exit(f"README.md links to headings that it does not have: {', '.join(dead)}")
 
 
 def check(after, before):
@@ -451,6 +497,7 @@ def main():
             sys.exit(f"README.md has no block {name}")
         text = make()
         after = pattern.sub(lambda match, text=text + "\n" if text else "": match[1] + text + match[2], after)
+    check_anchors(after)
     draw_pictures(arguments.llmrun)
     if arguments.check:
         check(after, before)

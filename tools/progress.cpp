@@ -69,7 +69,8 @@ std::vector<Part> parts_of(const ProgressSnapshot& snapshot, const ProgressRates
   if (share) parts.push_back({2, fmt::format("{:3.0f}%", std::floor(*share * 100))});
   parts.push_back({0, snapshot.num_total ? fmt::format("{}/{}", grouped(snapshot.num_done),
                                                        grouped(*snapshot.num_total))
-                                         : fmt::format("{} rows", grouped(snapshot.num_done))});
+                                         : fmt::format("{} {}", grouped(snapshot.num_done),
+                                                       snapshot.num_done == 1 ? "row" : "rows")});
   if (snapshot.num_failed > 0) {
     parts.push_back({3, fmt::format("{} failed", grouped(snapshot.num_failed))});
   }

@@ -11,6 +11,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/prompt_processor.h"
@@ -76,11 +77,11 @@ int check(const Tokenizer& tokenizer, const std::string& path, double load_secon
         bytes / 1e6, result.encode_seconds, bytes / 1e6 / result.encode_seconds, load_seconds);
   }
   if (result.first_difference.empty()) {
-    fmt::print("{} lines equal\n", result.num_lines);
+    fmt::print("{} equal\n", counted(result.num_lines, "line"));
     return 0;
   }
-  fmt::print("{} of {} lines differ; the first: {}\n", result.num_differences, result.num_lines,
-             result.first_difference);
+  fmt::print("{} of {} not equal; the first: {}\n", result.num_differences,
+             counted(result.num_lines, "line"), result.first_difference);
   return 1;
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/file.h"
 #include "engine/core/json.h"
@@ -60,8 +61,10 @@ std::string describe_unused(const std::vector<std::string>& names, const ModelCo
   for (std::size_t i = 0; i < num_shown; ++i) {
     shown += (i == 0 ? "" : ", ") + describe_json(nlohmann::json(names[i]));
   }
-  return fmt::format("{} tensors of the checkpoint are not used by {}: {}{}", names.size(),
-                     config.architecture, shown, names.size() > num_shown ? ", ..." : "");
+  return fmt::format(
+      "{} not used by {}: {}{}",
+      counted(std::ssize(names), "tensor of the checkpoint is", "tensors of the checkpoint are"),
+      config.architecture, shown, names.size() > num_shown ? ", ..." : "");
 }
 
 LoadedModel load_dummy(const ModelLocation& location, const ModelConfig& config, Backend& backend,

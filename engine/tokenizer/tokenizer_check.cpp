@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/tokenizer/incremental_decoder.h"
@@ -36,8 +37,9 @@ std::string describe_ids(const std::vector<TokenId>& expected, const std::vector
     return std::vector<TokenId>(ids.begin() + static_cast<std::ptrdiff_t>(std::min(begin, end)),
                                 ids.begin() + static_cast<std::ptrdiff_t>(end));
   };
-  return fmt::format("ids differ at index {}: expected {} ids with {} there, found {} with {}",
-                     index, expected.size(), excerpt(expected), found.size(), excerpt(found));
+  return fmt::format("ids differ at index {}: expected {} with {} there, found {} with {}", index,
+                     counted(std::ssize(expected), "id"), excerpt(expected), found.size(),
+                     excerpt(found));
 }
 
 std::string decode_by_token(const Tokenizer& tokenizer, const std::vector<TokenId>& ids,

@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 #include <sys/mman.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/core/file.h"
@@ -187,8 +188,9 @@ void Checkpoint::open_index(const WeightFormat& format, const fs::path& index_pa
   entries_ = std::move(found);
   check_total_size(index, place);
   if (!extra.empty()) {
-    notes_.push_back(fmt::format("{}: ignored {} tensors that weight_map does not name: {}", place,
-                                 extra.size(), describe_json(nlohmann::json(*extra.begin()))));
+    notes_.push_back(fmt::format("{}: ignored {} that weight_map does not name: {}", place,
+                                 counted(std::ssize(extra), "tensor"),
+                                 describe_json(nlohmann::json(*extra.begin()))));
   }
 }
 

@@ -53,6 +53,11 @@ TEST_CASE("compare: exit codes of --fail-below, alone and paired") {
   CHECK(code(other, {}) == 3);
   CHECK(code("/nowhere.json", {}) == 3);
 
+  const std::string recorded = LLMRUN_SOURCE_DIR "/results/ci/h200/planted-caught/";
+  CHECK(run_compare(
+            {recorded + "base.jsonl", recorded + "new.jsonl", "--paired", "--fail-below", "0.97"})
+            .exit_code == 1);
+
   const RunResult text = run_compare({base.string(), same.string(), slow.string()});
   CHECK(contains(text.out, "slower"));
   CHECK(contains(text.out, "no difference"));

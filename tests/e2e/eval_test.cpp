@@ -73,6 +73,7 @@ TEST_CASE("eval with repetitions: k up to N, and an early stop that asks less an
   CHECK(repeated[0].at("pass") == repeated[0].at("majority"));
   CHECK(repeated[4].at("pass").at("mean") >= repeated[0].at("pass").at("mean"));
   CHECK(repeated[4].at("majority") == all.at("cases")[0].at("maj@5"));
+  CHECK(all.at("cases")[0].at("warm_up").at("requests") == 6 * 5);
 
   std::vector<std::string> early = base;
   early.emplace_back("--early-stop");

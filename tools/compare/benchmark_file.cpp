@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/file.h"
 #include "engine/core/json.h"
@@ -118,9 +119,9 @@ const BenchmarkFigure* BenchmarkRun::find(std::string_view wanted) const {
 
 std::string BenchmarkWorkload::to_text() const {
   std::string text = kind;
-  if (num_requests >= 0) text += fmt::format(", {} requests", num_requests);
-  if (num_prompt_tokens >= 0) text += fmt::format(", {} prompt tokens", num_prompt_tokens);
-  if (num_output_tokens >= 0) text += fmt::format(", {} output tokens", num_output_tokens);
+  if (num_requests >= 0) text += ", " + counted(num_requests, "request");
+  if (num_prompt_tokens >= 0) text += ", " + counted(num_prompt_tokens, "prompt token");
+  if (num_output_tokens >= 0) text += ", " + counted(num_output_tokens, "output token");
   if (!load.empty()) text += ", " + load;
   return text;
 }

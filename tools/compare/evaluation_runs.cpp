@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "tools/compare/benchmark_run.h"
@@ -16,7 +17,7 @@ constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 std::string prompt_text(const JsonObject& json, const std::string& rule) {
   const JsonObject dataset = json.get_object("dataset");
   std::string text =
-      fmt::format("{} questions of {}", dataset.get_int("num_questions", 0, kMaxCount),
+      fmt::format("{} of {}", counted(dataset.get_int("num_questions", 0, kMaxCount), "question"),
                   dataset.find_string("task").value_or("?"));
   if (const auto prompt = json.find_object("prompt")) {
     text += fmt::format(", {} as a {}, {}-shot", prompt->find_string("style").value_or("?"),
@@ -78,7 +79,7 @@ BenchmarkRun read_case(const JsonObject& json, const JsonObject& one) {
     run.invalid.emplace_back("stopped before all questions were answered");
   }
   if (const auto failed = one.find_int("num_failed", 0, kMaxCount); failed && *failed > 0) {
-    run.invalid.push_back(fmt::format("{} samples failed", *failed));
+    run.invalid.push_back(counted(*failed, "sample") + " failed");
   }
   return run;
 }

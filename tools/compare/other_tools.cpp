@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "tools/compare/benchmark_run.h"
@@ -73,7 +74,7 @@ BenchmarkRun read_run(const JsonObject& json, const char* tool, const char* kind
     run.figures.push_back({name.name, name.unit, name.higher_is_better, {*value}});
   }
   if (const auto failed = json.find_int("failed", 0, kMaxCount); failed && *failed > 0) {
-    run.invalid.push_back(fmt::format("{} requests failed", *failed));
+    run.invalid.push_back(counted(*failed, "request") + " failed");
   }
   return run;
 }

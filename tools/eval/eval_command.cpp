@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/core/sha256.h"
@@ -64,8 +65,8 @@ std::vector<EvalQuestion> read_examples(const EvalOptions& options) {
       read_eval_dataset(options.fewshot_file, options.num_fewshot, "").questions;
   if (std::ssize(examples) < options.num_fewshot) {
     throw Error(ErrorKind::kInput,
-                fmt::format("{}: holds {} questions; --num-fewshot asks for {}",
-                            options.fewshot_file, examples.size(), options.num_fewshot));
+                fmt::format("{}: holds {}; --num-fewshot asks for {}", options.fewshot_file,
+                            counted(std::ssize(examples), "question"), options.num_fewshot));
   }
   return examples;
 }
@@ -98,11 +99,27 @@ ProgressSnapshot snapshot(const EngineStats& stats, std::int64_t num_done, std::
           .draining = draining};
 }
 
+// The same way to choose tokens; nothing ends an answer early.
+SamplingParams warm_up_sampling(SamplingParams params) {
+  params.ignore_eos = true;
+  params.min_tokens = 0;
+  params.stop.clear();
+  params.stop_token_ids.clear();
+  return params;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
+
+std::int64_t num_warm_up_requests(std::string_view device, std::int64_t num_samples,
+                                  std::int32_t max_num_seqs) {
+  constexpr std::int64_t kMostOnCpu = 64;
+  const std::int64_t at_once = std::min<std::int64_t>(num_samples, max_num_seqs);
+  return device == "cpu" ? std::min(at_once, kMostOnCpu) : at_once;
+}
 
 EvalCommand::EvalCommand(const EvalOptions& options, std::string command_line)
     : options_(options),
@@ -296,33 +313,38 @@ bool EvalCommand::run_case(std::size_t case_index) {
   return is_complete;
 }
 
-void EvalCommand::warm_up(LlmEngine& engine, std::size_t num_questions) {
-  constexpr std::int32_t kLength = 32;  // of a prompt and of an answer
-  constexpr std::size_t kMostRequests = 64;
-  const std::int32_t length = std::min(kLength, engine.options().max_model_len / 4);
-  if (num_questions == 0 || length == 0) return;
+void EvalCommand::warm_up(CreatedEngine& created, std::int64_t num_questions, EvalCaseRun& run) {
+  constexpr std::int32_t kPromptLen = 32;
+  constexpr std::int32_t kOutputLen = 64;  // batches of 1024 shrink to 1 in fewer steps
+  LlmEngine& engine = *created.engine;
+  const EngineConfig& config = created.description.config;
+  const std::int32_t most = engine.options().max_model_len / 4;
+  if (num_questions == 0 || most == 0) return;
+  const auto start = std::chrono::steady_clock::now();
+  run.num_warm_up_requests = num_warm_up_requests(
+      resolved_device(config), num_questions * options_.repetitions, config.max_num_seqs);
   Workload workload;
-  workload.seed = options_.engine.config.seed;
-  workload.requests.assign(
-      std::min(num_questions, kMostRequests),
-      {.prompt_token_ids = std::vector<TokenId>(static_cast<std::size_t>(length)),
-       .output_len = length});
+  workload.seed = config.seed;
+  workload.requests.assign(static_cast<std::size_t>(run.num_warm_up_requests),
+                           {.prompt_token_ids = std::vector<TokenId>(
+                                static_cast<std::size_t>(std::min(kPromptLen, most))),
+                            .output_len = std::min(kOutputLen, most)});
   RunOptions run_options;
-  run_options.sampling.ignore_eos = true;
+  run_options.sampling = warm_up_sampling(params_);
   run_options.should_stop = [this] { return signals_.stop_request() != StopRequest::kNone; };
   Progress silent({.style = {}, .quiet = true});
   static_cast<void>(run_workload(
-      engine,
-      warm_up_workload(workload, std::ssize(workload.requests), engine.options().vocab_size),
+      engine, warm_up_workload(workload, run.num_warm_up_requests, engine.options().vocab_size),
       run_options, silent));
   engine.reset_prefix_cache();
+  run.warm_up_s = seconds_since(start);
 }
 
 bool EvalCommand::run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
                                const OpenedSource& source, EvalCaseRun& run) {
   if (source.engine == nullptr) return eval.run(places);
   LlmEngine& engine = *source.engine->engine;
-  warm_up(engine, places.size());
+  warm_up(*source.engine, std::ssize(places), run);
   StepSummary steps;
   engine.record_steps([&steps](const StepRecord& step) { steps.add(step); });
   const double start_s = engine.now();

@@ -1,9 +1,11 @@
 // The run of `llmrun eval` from options to report, case by case: one engine lives at a time.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine_factory.h"
@@ -21,6 +23,11 @@
 #include "tools/signals.h"
 
 namespace llmrun {
+
+// Requests that warm an engine up for `num_samples`: as many as will run at once, as of
+// `throughput`; on a CPU, where nothing is recorded for a batch's size, at most 64.
+std::int64_t num_warm_up_requests(std::string_view device, std::int64_t num_samples,
+                                  std::int32_t max_num_seqs);
 
 class EvalCommand {
  public:
@@ -54,8 +61,8 @@ class EvalCommand {
   // Returns false when it was stopped.
   bool run_case(std::size_t case_index);
   // Makes an engine do once, before time counts, what is slower the first time; for so many
-  // questions.
-  void warm_up(LlmEngine& engine, std::size_t num_questions);
+  // questions. `run` keeps what it took.
+  void warm_up(CreatedEngine& created, std::int64_t num_questions, EvalCaseRun& run);
   // Runs it, and keeps in `run` what the engine's steps say. Returns false when it was stopped.
   bool run_recorded(EvalRun& eval, const std::vector<std::int64_t>& places,
                     const OpenedSource& source, EvalCaseRun& run);

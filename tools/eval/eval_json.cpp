@@ -33,6 +33,7 @@ Json to_json(const EvalReport& report, const EvalCaseReport& one) {
                {"max_num_seqs", one.max_num_seqs},
                {"flags", one.flags},
                {"load_s", one.load_s},
+               {"warm_up", {{"requests", one.num_warm_up_requests}, {"seconds", one.warm_up_s}}},
                {"elapsed_s", one.elapsed_s},
                {"questions_per_s", one.questions_per_s()},
                {"output_tokens_per_s", one.output_tokens_per_s()},

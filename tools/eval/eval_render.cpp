@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/json.h"
 #include "engine/core/version.h"
 #include "tools/terminal.h"
@@ -42,18 +43,19 @@ ReportTable accuracy_table(const EvalReport& report) {
 }
 
 ReportTable run_table(const EvalReport& report) {
-  ReportTable table{
-      .title = "Runs",
-      .header = {"backend", "questions", "samples", "failed", "cut by max_tokens", "no answer",
-                 "prompt tokens", "output tokens", "questions/s", "output tokens/s", "load s"},
-      .rows = {}};
+  ReportTable table{.title = "Runs",
+                    .header = {"backend", "questions", "samples", "failed", "cut by max_tokens",
+                               "no answer", "prompt tokens", "output tokens", "questions/s",
+                               "output tokens/s", "load s", "warm-up s (requests)"},
+                    .rows = {}};
   for (const EvalCaseReport& one : report.cases) {
     table.rows.push_back(
         {one.name, fmt::format("{}", one.num_questions), fmt::format("{}", one.num_samples),
          fmt::format("{}", one.num_failed), fmt::format("{}", one.num_cut),
          fmt::format("{}", one.num_without_answer), fmt::format("{}", one.num_prompt_tokens),
          fmt::format("{}", one.num_output_tokens), fmt::format("{:.2f}", one.questions_per_s()),
-         fmt::format("{:.1f}", one.output_tokens_per_s()), fmt::format("{:.2f}", one.load_s)});
+         fmt::format("{:.1f}", one.output_tokens_per_s()), fmt::format("{:.2f}", one.load_s),
+         fmt::format("{:.2f} ({})", one.warm_up_s, one.num_warm_up_requests)});
   }
   return table;
 }
@@ -155,8 +157,9 @@ std::string shown(const std::string& text) {
 ReportTable difference_table(const EvalComparison& comparison, std::size_t max_differences) {
   const std::size_t count = std::min(comparison.differences.size(), max_differences);
   ReportTable table{
-      .title = fmt::format("Where {} and {} differ ({} of {} samples)", comparison.case_name,
-                           comparison.baseline, count, comparison.differences.size()),
+      .title = fmt::format("Where {} and {} differ ({} of {})", comparison.case_name,
+                           comparison.baseline, count,
+                           counted(std::ssize(comparison.differences), "sample")),
       .header = {"line", "sample", "at byte", comparison.case_name, comparison.baseline, "answers"},
       .rows = {}};
   const auto mark = [](bool right) { return right ? "right" : "wrong"; };
@@ -186,8 +189,8 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
   for (const EvalCaseReport& one : report.cases) {
     lines.push_back(fmt::format("{}: {}", one.name, one.flags));
     if (one.num_resumed > 0) {
-      lines.push_back(fmt::format("{}: {} questions are of an earlier run; its time is counted",
-                                  one.name, one.num_resumed));
+      lines.push_back(fmt::format("{}: {} of an earlier run; its time is counted", one.name,
+                                  counted(one.num_resumed, "question is", "questions are")));
     }
   }
   lines.emplace_back(
@@ -202,8 +205,9 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
 std::string stopped_line(const EvalReport& report) {
   if (!report.was_stopped) return "";
   const EvalCaseReport& last = report.cases.back();
-  return fmt::format("INVALID: a signal stopped the run; {}: {} of {} questions are answered\n",
-                     last.name, last.num_questions, report.num_questions);
+  return fmt::format("INVALID: a signal stopped the run; {}: {} of {} answered\n", last.name,
+                     last.num_questions,
+                     counted(report.num_questions, "question is", "questions are"));
 }
 
 }  // namespace

@@ -197,6 +197,8 @@ EvalCaseReport make_case_report(const EvalCaseRun& whole_run, const EvalContext&
   report.max_num_seqs = run.max_num_seqs;
   report.flags = run.flags;
   report.load_s = run.load_s;
+  report.warm_up_s = run.warm_up_s;
+  report.num_warm_up_requests = run.num_warm_up_requests;
   report.elapsed_s = run.elapsed_s;
   report.num_resumed = run.num_resumed;
   report.timeline = run.timeline;

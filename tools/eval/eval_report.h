@@ -57,6 +57,8 @@ struct EvalCaseRun {
   std::int32_t max_num_seqs = 0;
   std::string flags;
   double load_s = 0;
+  double warm_up_s = 0;
+  std::int64_t num_warm_up_requests = 0;
   double elapsed_s = 0;          // from the first question to the last answer, all runs together
   std::int64_t num_resumed = 0;  // questions that an earlier run had answered
   bool is_partial = false;       // a signal stopped it
@@ -74,6 +76,8 @@ struct EvalCaseReport {
   std::int32_t max_num_seqs = 0;
   std::string flags;
   double load_s = 0;
+  double warm_up_s = 0;
+  std::int64_t num_warm_up_requests = 0;
   double elapsed_s = 0;
   std::int64_t num_resumed = 0;
   bool is_partial = false;         // a signal stopped it

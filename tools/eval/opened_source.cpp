@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/version.h"
 #include "tools/engine_cases.h"
@@ -44,8 +45,8 @@ OpenedSource open_server(const RemoteServer& server, const SendLimits& limits) {
   source.model = server.model;
   source.model_fingerprint = "served as " + server.model;
   source.device = "server " + server.base_url.text();
-  source.flags = fmt::format("{} at {}, at most {} requests at once", server.model,
-                             server.base_url.text(), limits.max_concurrency);
+  source.flags = fmt::format("{} at {}, at most {} at once", server.model, server.base_url.text(),
+                             counted(limits.max_concurrency, "request"));
   source.max_num_seqs = limits.max_concurrency;
   source.generation = nlohmann::ordered_json::object();
   source.options = {{"base_url", server.base_url.text()},

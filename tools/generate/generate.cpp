@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/version.h"
 #include "engine/engine_factory.h"
@@ -189,12 +190,14 @@ void warn_about_space(const GenerateOptions& options, const RunManifest& manifes
 // What was odd about the input as a whole.
 void warn_about_input(const RequestReader& reader, Progress& progress) {
   if (reader.ignored_fields().count > 0) {
-    progress.log(fmt::format("{}: {} unknown fields were ignored, the first was \"{}\"",
-                             reader.name(), reader.ignored_fields().count,
-                             reader.ignored_fields().first));
+    progress.log(fmt::format(
+        "{}: {} ignored, the first was \"{}\"", reader.name(),
+        counted(reader.ignored_fields().count, "unknown field was", "unknown fields were"),
+        reader.ignored_fields().first));
   }
   for (const auto& [reason, count] : reader.num_skipped()) {
-    progress.log(fmt::format("{}: {} conversations skipped: {}", reader.name(), count, reason));
+    progress.log(
+        fmt::format("{}: {} skipped: {}", reader.name(), counted(count, "conversation"), reason));
   }
 }
 

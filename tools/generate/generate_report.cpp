@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/json.h"
 #include "tools/engine_options.h"
 
@@ -24,27 +25,27 @@ std::string closing_report(const GenerateProgress& progress, double seconds) {
     return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
   };
   std::string text = fmt::format(
-      "{} requests in {:.2f} s: {:.2f} requests/s, {:.1f} prompt tokens/s, {:.1f} output tokens/s\n"
-      "  tokens: {} prompt, {} output; {} failed requests",
-      progress.num_rows_done, seconds, rate(progress.num_rows_done), rate(stats.num_prompt_tokens),
-      rate(stats.num_output_tokens), stats.num_prompt_tokens, stats.num_output_tokens,
-      progress.num_rows_failed);
+      "{} in {:.2f} s: {:.2f} requests/s, {:.1f} prompt tokens/s, {:.1f} output tokens/s\n"
+      "  tokens: {} prompt, {} output; {}",
+      counted(progress.num_rows_done, "request"), seconds, rate(progress.num_rows_done),
+      rate(stats.num_prompt_tokens), rate(stats.num_output_tokens), stats.num_prompt_tokens,
+      stats.num_output_tokens, counted(progress.num_rows_failed, "failed request"));
   if (progress.num_rows_skipped > 0) {
-    text += fmt::format(", {} rows were there already", progress.num_rows_skipped);
+    text += fmt::format(", {} there already",
+                        counted(progress.num_rows_skipped, "row was", "rows were"));
   }
   text += fmt::format(
-      "\n  KV cache: peak {:.1f} % of {} blocks; {} preemptions, {} tokens recomputed; prefix hits "
-      "{:.1f} % of "
+      "\n  KV cache: peak {:.1f} % of {}; {}, {} recomputed; prefix hits {:.1f} % of "
       "prompt tokens\n",
       stats.kv_blocks_total == 0 ? 0.0
                                  : 100.0 * static_cast<double>(stats.kv_blocks_peak) /
                                        static_cast<double>(stats.kv_blocks_total),
-      stats.kv_blocks_total, stats.num_preemptions, stats.num_recomputed_tokens,
-      100.0 * stats.prefix_hit_rate());
+      counted(stats.kv_blocks_total, "block"), counted(stats.num_preemptions, "preemption"),
+      counted(stats.num_recomputed_tokens, "token"), 100.0 * stats.prefix_hit_rate());
   if (stats.num_padding_tokens > 0) {
-    text +=
-        fmt::format("  padding: {} of {} rows were computed for nobody\n", stats.num_padding_tokens,
-                    stats.num_padding_tokens + stats.num_batched_tokens);
+    text += fmt::format("  padding: of {} {} computed for nobody\n",
+                        counted(stats.num_padding_tokens + stats.num_batched_tokens, "row"),
+                        counted(stats.num_padding_tokens, "was", "were"));
   }
   return text;
 }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 
 namespace llmrun {
@@ -73,9 +74,11 @@ void FinishedRows::check_all_claimed() const {
   const std::size_t num_foreign = rows_.size() - num_claimed_;
   if (num_foreign == 0 || accept_other_inputs_) return;
   throw Error(ErrorKind::kInput,
-              fmt::format("{}: holds {} records of rows that are not in the input; run with "
+              fmt::format("{}: holds {} not in the input; run with "
                           "--force-resume to keep them, or with --overwrite to start again",
-                          output_name_, num_foreign));
+                          output_name_,
+                          counted(static_cast<std::int64_t>(num_foreign), "record of a row that is",
+                                  "records of rows that are")));
 }
 
 }  // namespace llmrun

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 
 namespace llmrun {
@@ -219,7 +220,7 @@ void OutputWriter::fail(const char* action, int error_number) {
   failure_ = fmt::format("{}: cannot {}: {}", file_->name(), action,
                          std::generic_category().message(error_number));
   if (!file_->is_stream()) {
-    failure_ += fmt::format("; it holds {} records of this run", stats_.num_records);
+    failure_ += fmt::format("; it holds {} of this run", counted(stats_.num_records, "record"));
   }
   if (!options_.resume_command.empty()) {
     failure_ += fmt::format("; continue by: {}", options_.resume_command);

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 
 namespace llmrun {
@@ -40,18 +41,22 @@ void describe(const LockedFile& output, const RecoveredOutput& recovered,
               std::vector<std::string>& notes) {
   const std::string& name = output.name();
   if (recovered.num_torn_bytes > 0) {
-    notes.push_back(fmt::format("{}: cut {} bytes of an unfinished record, kept in {}", name,
-                                recovered.num_torn_bytes, torn_path(name)));
+    notes.push_back(fmt::format("{}: cut {} of an unfinished record, kept in {}", name,
+                                counted(recovered.num_torn_bytes, "byte"), torn_path(name)));
   }
   if (recovered.num_duplicates > 0) {
-    notes.push_back(fmt::format("{}: {} records are there twice", name, recovered.num_duplicates));
+    notes.push_back(fmt::format("{}: {} there twice", name,
+                                counted(recovered.num_duplicates, "record is", "records are")));
   }
   if (recovered.num_removed > 0) {
-    notes.push_back(fmt::format("{}: removed {} error records to run their rows again", name,
-                                recovered.num_removed));
+    notes.push_back(fmt::format("{}: removed {} again", name,
+                                counted(recovered.num_removed, "error record to run its row",
+                                        "error records to run their rows")));
   }
-  notes.push_back(fmt::format("{}: {} rows are finished ({} of them with errors)", name,
-                              recovered.finished.size(), recovered.finished.num_failed()));
+  notes.push_back(fmt::format(
+      "{}: {} finished ({} of them with errors)", name,
+      counted(static_cast<std::int64_t>(recovered.finished.size()), "row is", "rows are"),
+      recovered.finished.num_failed()));
 }
 
 }  // namespace

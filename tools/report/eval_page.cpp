@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/metrics/statistics.h"
 #include "tools/number_text.h"
 #include "tools/report/report_page.h"
@@ -192,8 +193,8 @@ std::optional<XyChart> sweep_chart(const ReportJson& report, int width) {
   return chart;
 }
 
-// The groups with the most wrong answers.
-std::string group_bars(const ReportJson& one) {
+// The groups with the most wrong answers, in the color of the case's other bars.
+std::string group_bars(const ReportJson& one, int color) {
   const ReportJson& groups = member(one, "groups");
   if (!groups.is_object() || groups.empty()) return "";
   RowChart chart{.text = {.title = text_of(one, "name") + ": accuracy by group, the worst first",
@@ -210,7 +211,8 @@ std::string group_bars(const ReportJson& one) {
                           .value = 100 * share,
                           .low = 100 * interval.low,
                           .high = 100 * interval.high,
-                          .value_text = percent_text(share)});
+                          .value_text = percent_text(share),
+                          .color = color});
   }
   std::erase_if(chart.rows, [](const ChartRow& row) { return !std::isfinite(row.value); });
   std::stable_sort(chart.rows.begin(), chart.rows.end(),
@@ -254,11 +256,11 @@ ReportTable headline_table(const ReportJson& report) {
 }
 
 ReportTable run_table(const ReportJson& report) {
-  ReportTable table{
-      .title = "",
-      .header = {"backend", "questions", "samples", "failed", "cut by max_tokens", "no answer",
-                 "left out by early stop", "prompt tokens", "output tokens", "load s"},
-      .rows = {}};
+  ReportTable table{.title = "",
+                    .header = {"backend", "questions", "samples", "failed", "cut by max_tokens",
+                               "no answer", "left out by early stop", "prompt tokens",
+                               "output tokens", "load s", "warm-up s", "warm-up requests"},
+                    .rows = {}};
   for (const ReportJson& one : list_of(report, "cases")) {
     std::vector<std::string> row;
     for (const char* key :
@@ -268,6 +270,8 @@ ReportTable run_table(const ReportJson& report) {
       row.push_back(text_of(one, key));
     }
     row.push_back(figure_text(number_of(one, "load_s")));
+    row.push_back(figure_text(number_of(member(one, "warm_up"), "seconds")));
+    row.push_back(text_of(member(one, "warm_up"), "requests"));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -326,10 +330,10 @@ std::string eval_page(const ReportJson& report) {
   const ReportJson& prompt = member(report, "prompt");
   const ReportJson& model = member(report, "model");
   const ReportJson& device = member(report, "device");
-  HtmlPage page("llmrun eval",
-                fmt::format("{} on {}; {} questions of {}; {}", text_of(model, "name"),
-                            text_of(device, "description"), text_of(dataset, "num_questions"),
-                            text_of(dataset, "path"), text_of(report, "date")));
+  HtmlPage page("llmrun eval", fmt::format("{} on {}; {} of {}; {}", text_of(model, "name"),
+                                           text_of(device, "description"),
+                                           count_text(dataset, "num_questions", "question"),
+                                           text_of(dataset, "path"), text_of(report, "date")));
   double num_failed = 0;
   for (const ReportJson& one : list_of(report, "cases")) {
     num_failed += number_of(one, "num_failed").value_or(0);
@@ -338,8 +342,9 @@ std::string eval_page(const ReportJson& report) {
     page.note(NoteKind::kBad, "INVALID: stopped before all questions were answered");
   }
   if (num_failed > 0) {
-    page.note(NoteKind::kBad,
-              fmt::format("{:.0f} samples failed; they count as wrong", num_failed));
+    page.note(NoteKind::kBad, counted(static_cast<std::int64_t>(num_failed),
+                                      "sample failed; it counts", "samples failed; they count") +
+                                  " as wrong");
   }
   page.table(headline_table(report));
   page.paragraph(
@@ -351,7 +356,10 @@ std::string eval_page(const ReportJson& report) {
   page.wide_chart(svg_of(repeated_chart(report, kWideChart)));
   page.wide_chart(svg_of(sweep_chart(report, kWideChart)));
   std::vector<std::string> groups;
-  for (const ReportJson& one : list_of(report, "cases")) groups.push_back(group_bars(one));
+  BackendColors colors;
+  for (const ReportJson& one : list_of(report, "cases")) {
+    groups.push_back(group_bars(one, colors.of(one)));
+  }
   page.charts(groups);
   add_case_steps("The engine over time", report, page);
   add_agreement(report, page);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/core/counted.h"
+
 namespace llmrun {
 
 const ReportJson& member(const ReportJson& json, std::string_view key) {
@@ -27,6 +29,10 @@ std::string text_of(const ReportJson& json, std::string_view key) {
   const ReportJson& value = member(json, key);
   if (value.is_string()) return value.get<std::string>();
   return value.is_number() || value.is_boolean() ? value.dump() : "";
+}
+
+std::string count_text(const ReportJson& json, std::string_view key, std::string_view one) {
+  return counted(static_cast<std::int64_t>(number_of(json, key).value_or(0)), one);
 }
 
 std::vector<double> numbers_of(const ReportJson& json, std::string_view key) {

@@ -22,6 +22,8 @@ const ReportJson& list_of(const ReportJson& json, std::string_view key);
 std::optional<double> number_of(const ReportJson& json, std::string_view key);
 // "" when it is not there; a number or a truth value as its text.
 std::string text_of(const ReportJson& json, std::string_view key);
+// "25 requests": a count and what is counted.
+std::string count_text(const ReportJson& json, std::string_view key, std::string_view one);
 // The numbers of a list; what is none is left out.
 std::vector<double> numbers_of(const ReportJson& json, std::string_view key);
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "tools/number_text.h"
 
 namespace llmrun {
@@ -154,9 +155,9 @@ void add_case_steps(const std::string& heading, const ReportJson& report, HtmlPa
 }
 
 void add_verdict(const ReportJson& checks, HtmlPage& page) {
-  std::size_t num_warnings = 0;
-  std::size_t num_invalid = 0;
-  std::size_t num_checks = 0;
+  std::int64_t num_warnings = 0;
+  std::int64_t num_invalid = 0;
+  std::int64_t num_checks = 0;
   for (const ReportJson& check : checks) {
     num_checks += is_status(check, "NOT MEASURED") ? 0 : 1;
     num_warnings += is_status(check, "WARNING") ? 1 : 0;
@@ -166,10 +167,12 @@ void add_verdict(const ReportJson& checks, HtmlPage& page) {
     page.note(NoteKind::kBad, "INVALID: these figures must not be used; see the checks");
   } else if (num_warnings > 0) {
     page.note(NoteKind::kWarning,
-              fmt::format("{} of {} checks have something to note, see below; the figures hold.",
-                          num_warnings, num_checks));
+              fmt::format("{} of {} with something to note, see below; the figures hold.",
+                          num_warnings, counted(num_checks, "check")));
   } else if (num_checks > 0) {
-    page.note(NoteKind::kGood, fmt::format("All {} checks are well.", num_checks));
+    page.note(NoteKind::kGood, num_checks == 1
+                                   ? "The one check is well."
+                                   : fmt::format("All {} checks are well.", num_checks));
   }
 }
 

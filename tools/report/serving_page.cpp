@@ -132,11 +132,13 @@ RowChart throughput_bars(const std::vector<const ReportJson*>& runs, int width) 
                  .axis = "output tokens/s",
                  .rows = {},
                  .width = width};
+  int color = 0;  // that of the run's latencies
   for (const ReportJson* run : runs) {
     const auto value = number_of(*run, "output_throughput");
     chart.rows.push_back({.label = name_of(*run),
                           .value = value.value_or(std::nan("")),
-                          .value_text = figure_text(value)});
+                          .value_text = figure_text(value),
+                          .color = color++});
   }
   return chart;
 }

@@ -57,7 +57,7 @@ std::string rate_text(const ReportJson& metric) {
 
 std::string workload_text(const ReportJson& report) {
   const ReportJson& dataset = member(report, "dataset");
-  return fmt::format("{} requests: {}", text_of(dataset, "num_requests"),
+  return fmt::format("{}: {}", count_text(dataset, "num_requests", "request"),
                      text_of(dataset, "description"));
 }
 

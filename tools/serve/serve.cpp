@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/async_engine.h"
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
 #include "engine/null_engine.h"
@@ -116,8 +117,8 @@ std::size_t raise_connection_limit(std::size_t wanted, ServerLog& log) {
   const std::size_t possible = limit.rlim_cur > 2 * kReservedDescriptors
                                    ? limit.rlim_cur - kReservedDescriptors
                                    : limit.rlim_cur / 2;
-  log.line(fmt::format("at most {} connections: more than {} descriptors cannot be had (ulimit -n)",
-                       possible, limit.rlim_cur));
+  log.line(fmt::format("at most {}: more than {} descriptors cannot be had (ulimit -n)",
+                       counted(static_cast<std::int64_t>(possible), "connection"), limit.rlim_cur));
   return possible;
 }
 
@@ -189,7 +190,9 @@ void wait_for_stop(AsyncEngine& engine, const SignalWatcher& signals, bool log_s
 // Lets requests under way finish, as long as they may; then ends them with an error.
 void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, double timeout_s,
            ServerLog& log) {
-  log.line(fmt::format("draining: {} requests are under way", http.num_unanswered()));
+  log.line(fmt::format(
+      "draining: {} under way",
+      counted(static_cast<std::int64_t>(http.num_unanswered()), "request is", "requests are")));
   const auto wait = [&](double seconds, auto stop) {
     const auto end = Clock::now() + std::chrono::duration<double>(seconds);
     while (http.num_unanswered() > 0 && Clock::now() < end && !stop()) {
@@ -199,7 +202,7 @@ void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, 
   wait(timeout_s,
        [&] { return signals.stop_request() >= StopRequest::kAbort || engine.status().failed; });
   if (http.num_unanswered() == 0) return;
-  log.line(fmt::format("ending {} requests", http.num_unanswered()));
+  log.line("ending " + counted(static_cast<std::int64_t>(http.num_unanswered()), "request"));
   engine.abort_all();
   wait(2.0, [] { return false; });
 }

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "engine/core/counted.h"
 #include "tools/terminal.h"
 
 namespace llmrun {
@@ -64,8 +65,8 @@ void ServerLog::run() {
     if (!stopping_) came_.wait_for(lock, kGatherTime, [this] { return stopping_; });
     std::string text = std::exchange(waiting_, {});
     if (const auto dropped = std::exchange(num_dropped_, 0); dropped > 0) {
-      text += fmt::format("{}{} lines of the log were dropped: it is not read\n", clock_time(),
-                          dropped);
+      text += fmt::format("{}{} dropped: it is not read\n", clock_time(),
+                          counted(dropped, "line of the log was", "lines of the log were"));
     }
     const bool is_last = stopping_;
     lock.unlock();

@@ -135,9 +135,7 @@ void ServeBenchCommand::make_requests(BenchTargets& targets, std::uint64_t seed,
   for (const std::string& warning : workload_.warnings) log("warning: " + warning);
   report_.workload_description = workload_.description;
   report_.workload_sha256 = workload_.sha256();
-  log(fmt::format("workload: {} requests, {} prompt and {} output tokens: {}",
-                  workload_.requests.size(), workload_.num_prompt_tokens(),
-                  workload_.num_output_tokens(), workload_.description));
+  log(fmt::format("workload: {}: {}", size_text(workload_), workload_.description));
 }
 
 void ServeBenchCommand::warm_up(BenchTargets& targets) {

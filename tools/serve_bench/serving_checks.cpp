@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/version.h"
 #include "tools/serve_bench/serving_report.h"
 
@@ -43,7 +44,8 @@ std::string unsure_percentiles(const ServingMetrics& metrics) {
   }
   return names.empty()
              ? ""
-             : fmt::format("{} requests are too few for {}", metrics.num_completed, names);
+             : fmt::format("{} too few for {}",
+                           counted(metrics.num_completed, "request is", "requests are"), names);
 }
 
 }  // namespace
@@ -52,20 +54,20 @@ std::vector<Check> check_serving(const ServingPoint& point, bool ignores_eos, bo
   const ServingMetrics& metrics = point.metrics;
   Checks checks;
   checks.add("failed_requests", CheckStatus::kInvalid,
-             metrics.num_failed == 0 ? ""
-                                     : fmt::format("{} of {} requests failed", metrics.num_failed,
-                                                   metrics.num_failed + metrics.num_completed));
-  checks.add(
-      "short_outputs", CheckStatus::kInvalid,
-      !ignores_eos || metrics.num_short_outputs == 0
-          ? ""
-          : fmt::format("{} outputs have fewer tokens than asked for", metrics.num_short_outputs));
-  checks.add(
-      "prompt_tokens", CheckStatus::kWarning,
-      metrics.num_other_prompt_counts == 0
-          ? ""
-          : fmt::format("of {} requests the server counts other prompt tokens than were sent",
-                        metrics.num_other_prompt_counts));
+             metrics.num_failed == 0
+                 ? ""
+                 : fmt::format("{} of {} failed", metrics.num_failed,
+                               counted(metrics.num_failed + metrics.num_completed, "request")));
+  checks.add("short_outputs", CheckStatus::kInvalid,
+             !ignores_eos || metrics.num_short_outputs == 0
+                 ? ""
+                 : counted(metrics.num_short_outputs, "output has", "outputs have") +
+                       " fewer tokens than asked for");
+  checks.add("prompt_tokens", CheckStatus::kWarning,
+             metrics.num_other_prompt_counts == 0
+                 ? ""
+                 : fmt::format("of {} the server counts other prompt tokens than were sent",
+                               counted(metrics.num_other_prompt_counts, "request")));
   checks.add("achieved_rate", CheckStatus::kInvalid, is_closed_loop ? "" : slow_client(point));
   checks.add("run_length", CheckStatus::kWarning,
              metrics.duration_s >= kShortRunSeconds

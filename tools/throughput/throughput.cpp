@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
@@ -89,9 +90,10 @@ class ThroughputCommand {
   void note_stop() {
     report_.checks.push_back(
         {"", "stopped", CheckStatus::kInvalid,
-         fmt::format("a signal ended the benchmark: {} of {} cases are here, the last of them "
+         fmt::format("a signal ended the benchmark: {} of {} here, the last of them "
                      "maybe with fewer repeats",
-                     report_.cases.size(), num_cases_)});
+                     report_.cases.size(),
+                     counted(static_cast<std::int64_t>(num_cases_), "case is", "cases are"))});
   }
 
   // Reads the model's description and tokenizer, and makes the requests.
@@ -111,9 +113,7 @@ class ThroughputCommand {
                                       .max_model_len = model_.engine.config.max_model_len});
     report_.workload_sha256 = report_.workload.sha256();
     report_.lengths = measure_lengths(report_.workload);
-    log(fmt::format("workload: {} requests, {} prompt and {} output tokens: {}",
-                    report_.workload.requests.size(), report_.workload.num_prompt_tokens(),
-                    report_.workload.num_output_tokens(), report_.workload.description));
+    log(fmt::format("workload: {}: {}", size_text(report_.workload), report_.workload.description));
     add_workload_checks();
   }
 
@@ -129,7 +129,7 @@ class ThroughputCommand {
     const bool is_repeated = duplicates > 0;
     report_.checks.push_back(
         {"", "duplicate_prompts", is_repeated ? CheckStatus::kWarning : CheckStatus::kOk,
-         is_repeated ? fmt::format("{} prompts are there twice", duplicates) : ""});
+         is_repeated ? counted(duplicates, "prompt is", "prompts are") + " there twice" : ""});
   }
 
   void measure(const EngineCase& one) {
@@ -169,9 +169,9 @@ class ThroughputCommand {
     for (std::int32_t repeat = 0; repeat < options_.num_repeats && !is_stopped(); ++repeat) {
       RunMeasurement run = run_workload(engine, report_.workload, run_options, progress_);
       if (run.was_stopped) {
-        log(fmt::format(
-            "{}: repeat {} of {}: stopped after {:.3f} s and {} output tokens; left out", name,
-            repeat + 1, options_.num_repeats, run.elapsed_s, run.stats.num_output_tokens));
+        log(fmt::format("{}: repeat {} of {}: stopped after {:.3f} s and {}; left out", name,
+                        repeat + 1, options_.num_repeats, run.elapsed_s,
+                        counted(run.stats.num_output_tokens, "output token")));
         return;
       }
       log(fmt::format("{}: repeat {} of {}: {:.3f} s", name, repeat + 1, options_.num_repeats,

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/version.h"
 #include "tools/throughput/telemetry_sampler.h"
 #include "tools/throughput/throughput_report.h"
@@ -52,7 +53,8 @@ std::string failed_requests(const CaseMeasurement& measurement) {
       if (++count == 1) first = request.error;
     }
   }
-  return count == 0 ? "" : fmt::format("{} requests failed, the first: {}", count, first);
+  return count == 0 ? ""
+                    : fmt::format("{} failed, the first: {}", counted(count, "request"), first);
 }
 
 std::string short_outputs(const CaseMeasurement& measurement, const Workload& workload) {
@@ -66,7 +68,8 @@ std::string short_outputs(const CaseMeasurement& measurement, const Workload& wo
     }
   }
   return count == 0 ? ""
-                    : fmt::format("{} outputs do not have the number of tokens asked for", count);
+                    : counted(count, "output does", "outputs do") +
+                          " not have the number of tokens asked for";
 }
 
 // The engine's own count against the tokens that were handed out, with a time for each.
@@ -79,8 +82,9 @@ std::string wrong_counts(const CaseMeasurement& measurement) {
       num_times += std::ssize(request.token_times_s);
     }
     if (run.stats.num_output_tokens != num_tokens || num_times != num_tokens) {
-      return fmt::format("the engine counted {} output tokens, {} were handed out, {} with a time",
-                         run.stats.num_output_tokens, num_tokens, num_times);
+      return fmt::format("the engine counted {}, {} handed out, {} with a time",
+                         counted(run.stats.num_output_tokens, "output token"),
+                         counted(num_tokens, "was", "were"), num_times);
     }
   }
   return "";
@@ -162,7 +166,7 @@ std::optional<std::string> other_processes(const CaseMeasurement& measurement) {
       most = std::max(most, reading.num_other_processes.value_or(0));
     }
   }
-  return most == 0 ? "" : fmt::format("{} other processes used the device", most);
+  return most == 0 ? "" : counted(most, "other process", "other processes") + " used the device";
 }
 
 std::optional<std::string> varied_clocks(const CaseReport& report) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/version.h"
 #include "tools/number_text.h"
 #include "tools/throughput/throughput_cases.h"
@@ -192,8 +193,9 @@ std::vector<std::string> environment_lines(const ThroughputReport& report) {
                                 static_cast<double>(report.num_parameters) / 1e6,
                                 to_string(engine.dtype), to_string(engine.kv_cache_dtype)));
   }
-  lines.push_back(fmt::format("workload: {} requests, seed {}: {}", workload.requests.size(),
-                              workload.seed, workload.description));
+  lines.push_back(fmt::format("workload: {}, seed {}: {}",
+                              counted(std::ssize(workload.requests), "request"), workload.seed,
+                              workload.description));
   lines.push_back(fmt::format("  {}; {}",
                               lengths_text("prompt tokens", report.lengths.prompt_tokens),
                               lengths_text("output tokens", report.lengths.output_tokens)));

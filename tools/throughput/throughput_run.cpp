@@ -61,6 +61,13 @@ RequestMeasurement to_measurement(RequestOutput output, double start_s) {
   return request;
 }
 
+// Batches shrink at the end of a run. The next smaller one, no further away than the sizes are from
+// each other for which the CUDA backend records graphs: of each of them a batch occurs.
+std::size_t smaller_batch(std::size_t size) {
+  if (size <= 8) return (size + 1) / 2;
+  return std::max<std::size_t>(size - std::max<std::size_t>(size / 16, 8), 8);
+}
+
 // Makes a run take `share` longer, busy as slower steps would be. Waits are saved up: an engine
 // that plans ahead would hide short ones behind the step that is under way.
 class PlantedSlowdown {
@@ -143,18 +150,17 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
 
 Workload warm_up_workload(const Workload& workload, std::int64_t num_requests,
                           std::int64_t vocab_size) {
-  constexpr double kDecay = 0.8;  // of the batch from one step to the next
   Workload warm_up;
   warm_up.seed = derive_seed(workload.seed, 0x7761726d7570);  // "warmup": a seed of its own
   const auto count =
       static_cast<std::size_t>(std::min<std::int64_t>(num_requests, std::ssize(workload.requests)));
-  // Request i of n ends in the step after which fewer than i + 1 are left of n * decay^step.
+  // Each step decodes a batch and ends those of its requests that the next does not hold.
   std::vector<std::int32_t> output_lens(count);
-  double remaining = static_cast<double>(count);
-  std::int32_t step = 2;
+  std::size_t batch = count;
+  std::int32_t step = 2;  // the first token is the prompt's
   for (std::size_t i = count; i-- > 0;) {
-    while (static_cast<double>(i) < remaining * kDecay && remaining > 1) {
-      remaining = std::max(remaining * kDecay, 1.0);
+    if (i < smaller_batch(batch) && batch > 1) {
+      batch = smaller_batch(batch);
       ++step;
     }
     output_lens[i] = step;

@@ -54,7 +54,8 @@ RunMeasurement run_workload(LlmEngine& engine, const Workload& workload, const R
                             Progress& progress);
 
 // The requests to warm an engine up with: the lengths of `workload`'s prompts, other ids, and
-// outputs that end one after another, so that batches of nearly every size occur.
+// outputs that end one after another, so that every graph of a decode step is recorded that the
+// workload can need.
 Workload warm_up_workload(const Workload& workload, std::int64_t num_requests,
                           std::int64_t vocab_size);
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/sha256.h"
 #include "tools/workload/workload_sources.h"
@@ -44,6 +45,12 @@ void check_fit(const Workload& workload, const WorkloadModel& model) {
 }
 
 }  // namespace
+
+std::string size_text(const Workload& workload) {
+  return fmt::format("{}, {}, {}", counted(std::ssize(workload.requests), "request"),
+                     counted(workload.num_prompt_tokens(), "prompt token"),
+                     counted(workload.num_output_tokens(), "output token"));
+}
 
 void add_workload_options(CLI::App& command, WorkloadOptions& options) {
   const std::string group = "Workload";

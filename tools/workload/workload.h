@@ -67,4 +67,7 @@ struct WorkloadModel {
 Workload make_workload(const WorkloadOptions& options, std::uint64_t seed,
                        const WorkloadModel& model);
 
+// "25 requests, 1600 prompt tokens, 3200 output tokens".
+std::string size_text(const Workload& workload);
+
 }  // namespace llmrun

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "engine/core/sha256.h"
@@ -110,7 +111,7 @@ void append_sharegpt(const WorkloadOptions& options, const WorkloadModel& model,
   workload.description = fmt::format(
       "conversations by the rules of vLLM's ShareGPTDataset: turn 0 is the prompt, turn "
       "1 {}, prompts of 4 to 1024 tokens, at most 2048 in all",
-      options.output_len > 0 ? fmt::format("is replaced by {} tokens", options.output_len)
+      options.output_len > 0 ? "is replaced by " + counted(options.output_len, "token")
                              : "gives the output's length");
   LengthFilter filter;
   filter.check_min_output_len = options.output_len == 0;

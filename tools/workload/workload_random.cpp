@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "tools/workload/workload_sources.h"
@@ -113,8 +114,9 @@ void append_prefix_repetition(const WorkloadOptions& options, const WorkloadMode
                               Workload& workload) {
   const std::int32_t output_len = output_len_or_default(options);
   workload.description = fmt::format(
-      "random token ids, {} shared prefixes of {} tokens, {} tokens of their own, {} out",
-      options.num_prefixes, options.prefix_len, options.suffix_len, output_len);
+      "random token ids, {} of {}, {} of their own, {} out",
+      counted(options.num_prefixes, "shared prefix", "shared prefixes"),
+      counted(options.prefix_len, "token"), counted(options.suffix_len, "token"), output_len);
   for (std::int32_t i = 0; i < options.num_prompts; ++i) {
     const auto prefix = static_cast<std::uint64_t>(i % options.num_prefixes);
     std::vector<TokenId> ids = random_token_ids(workload.seed, kPrefixStream + prefix,

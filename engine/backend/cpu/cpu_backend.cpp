@@ -15,6 +15,7 @@
 #include "engine/backend/cpu/cpu_memory.h"
 #include "engine/backend/cpu/cpu_peaks.h"
 #include "engine/backend/cpu/cpu_sampling.h"
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/float16.h"
 #include "engine/core/thread_pool.h"
@@ -67,8 +68,8 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
-    return fmt::format("{}, {}, {} threads", read_cpu_info().model_name, to_string(kernels_.isa),
-                       pool_.num_threads());
+    return fmt::format("{}, {}, {}", read_cpu_info().model_name, to_string(kernels_.isa),
+                       counted(pool_.num_threads(), "thread"));
   }
   DType activation_dtype() const override { return DType::kF32; }
   DType linear_input_dtype(const LinearWeight& weight) const override {

@@ -238,7 +238,7 @@ TEST_CASE("odd but valid indexes") {
   folder.write("two.safetensors",
                make_safetensors({{"b", "U8", {3}, "xyz"}, {"extra", "U8", {1}, "x"}}));
   CHECK(notes_of("{" + map) ==
-        std::vector{place + ": ignored 1 tensors that weight_map does not name: \"extra\""});
+        std::vector{place + ": ignored 1 tensor that weight_map does not name: \"extra\""});
   CHECK_FALSE(Checkpoint(folder.path()).contains("extra"));
   // A file by itself wins over an index, as in transformers.
   folder.write("model.safetensors", make_safetensors({{"c", "U8", {1}, "x"}}));

@@ -49,7 +49,7 @@ TEST_CASE("rows are claimed once each, and those that nobody claims are told") {
   CHECK(rows.num_claimed() == 1);
   CHECK(!rows.claim(make_item("c"), input_hash(make_item("c"), "f")));
   CHECK_THROWS_WITH_AS(rows.check_all_claimed(),
-                       "out: holds 1 records of rows that are not in the input; run with "
+                       "out: holds 1 record of a row that is not in the input; run with "
                        "--force-resume to keep them, or with --overwrite to start again",
                        Error);
   rows.remove_failed();

@@ -69,6 +69,27 @@ TEST_CASE("an evaluation that was stopped is INVALID on its page") {
   CHECK(!contains(report_page({{"command", "eval"}, {"valid", true}}), "INVALID"));
 }
 
+TEST_CASE("each backend and each run keeps its color from chart to chart") {
+  const auto with_groups = [](const char* backend) {
+    return ReportJson{{"name", backend},
+                      {"backend", backend},
+                      {"groups", {{"ages", {{"num_questions", 10}, {"accuracy", 0.5}}}}}};
+  };
+  const ReportJson evaluation = {
+      {"command", "eval"},
+      {"cases", ReportJson::array({with_groups("paged"), with_groups("naive")})}};
+  const std::string groups = report_page(evaluation);
+  CHECK(contains(groups, "class=\"bar s0\""));
+  CHECK(contains(groups, "class=\"bar s1\""));
+  const ReportJson serving = {{"tool", "llmrun serve-bench"},
+                              {"results",
+                               {{{"mode", "inproc"}, {"output_throughput", 10}},
+                                {{"mode", "http"}, {"output_throughput", 9}}}}};
+  const std::string bars = report_page(serving);
+  CHECK(contains(bars, "class=\"bar s0\""));
+  CHECK(contains(bars, "class=\"bar s1\""));
+}
+
 TEST_CASE("a distribution is drawn of its samples, else of its percentiles") {
   const LatencyCurve exact = latency_curve(
       "paged", {{"count", 2}, {"p50", 9.0}, {"cdf", {{"values", {1, 4}}, {"shares", {0.5, 1}}}}});
