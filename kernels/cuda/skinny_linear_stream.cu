@@ -159,9 +159,8 @@ __device__ void init_ring(Ring ring, int arrivals) {
   fence_barrier_init();
 }
 
-// Copies a block's weights, which no earlier kernel writes: it waits for free slots only. Copies
-// that the memory cannot take yet would only make everybody else's wait behind them, so that no
-// more than max_copies are under way, however many slots there are to fill ahead.
+// Copies a block's weights, which no earlier kernel writes: it waits for free slots only, and while
+// max_copies are under way.
 __device__ void copy_weights(const CUtensorMap* weights, const StreamArguments& args,
                              const BlockWork& work, Ring ring, std::uint32_t slots) {
   const std::uint64_t policy = evict_first_policy();
@@ -442,9 +441,7 @@ void launch_stream(const Launch& options, const LinearArguments& args,
   arguments.num_splits = plan.num_splits;
   arguments.warp_groups = plan.warp_groups;
   arguments.num_slots = plan.num_slots;
-  arguments.max_copies =
-      std::clamp(plan.bytes_under_way / static_cast<int>(arguments.layout.weight_slot_bytes), 1,
-                 plan.num_slots);
+  arguments.max_copies = std::min(plan.max_copies, plan.num_slots);
   arguments.num_rows = static_cast<int>(args.num_rows);
   arguments.num_chunks = static_cast<int>((args.num_columns + kChunkColumns - 1) / kChunkColumns);
   const CUtensorMap weights =

@@ -8,11 +8,7 @@ namespace llmrun::kernels {
 constexpr int kSkinnyTileRows = 16;
 constexpr int kSkinnyChunkColumns = 64;
 constexpr int kMaxSkinnyTilesPerBlock = 12;
-
-// Of weights that a block has asked for and not got yet. With fewer the memory idles; with more,
-// multiprocessors with a shorter way to it get so much that the others end late, and whatever else
-// a step reads waits behind what nobody needs yet.
-constexpr int kSkinnyBytesUnderWay = 64 * 1024;
+constexpr int kMaxSkinnySlots = 32;
 
 // How the streaming kernel divides the weights. A block takes `rows_per_block` rows, a warp 16 of
 // them, and 1 / num_splits of the columns; the num_splits blocks of the same rows are a cluster,
@@ -25,11 +21,10 @@ struct SkinnyStreamPlan {
   int num_blocks = 0;      // a multiple of num_splits; without splits a block may take more rows
                            // when it is done with its first: further passes
   int num_slots = 0;       // pieces of 64 columns in shared memory, a multiple of warp_groups
-  int bytes_under_way = kSkinnyBytesUnderWay;
+  int max_copies = kMaxSkinnySlots;  // of weights into slots, asked for and not there yet
 
   int tiles_per_block() const { return (rows_per_block + kSkinnyTileRows - 1) / kSkinnyTileRows; }
 };
-constexpr int kMaxSkinnySlots = 32;
 
 // Shared memory that a block may take. With overlapping launches nearly all of a multiprocessor's:
 // its block of the next kernel comes at the moment when its block of this one is done, and fills
