@@ -25,7 +25,7 @@ constexpr std::array<std::int64_t, 39> kMeasuredTokens = {
     112,  128,  160,  192,  224,  256,  320,  384,  448,  512,  640,  768,   896,
     1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384};
 
-constexpr int kFormatVersion = 4;  // rises when a kernel changes, so that old choices are forgotten
+constexpr int kFormatVersion = 3;  // rises when a kernel changes, so that old choices are forgotten
 constexpr std::size_t kMaxChosen = 8192;  // more different sizes than that, and it starts anew
 
 int num_candidates(std::int64_t num_tokens) {
@@ -95,11 +95,6 @@ bool from_json(const nlohmann::json& json, GemmChoice& choice) {
   return true;
 }
 
-// An own product fetches weights while the kernels before it end, one of cuBLASLt starts when they
-// have ended: so much of a step it saves beyond what measuring it alone shows (2 to 3 us, from
-// layers measured with either).
-constexpr double kHiddenByOwnKernel = 2e-6;  // seconds
-
 // One time of each says who is fast; since clocks move, those that are close are timed in turns.
 std::optional<std::size_t> find_fastest(std::span<const GemmChoice> candidates,
                                         std::int64_t num_tokens,
@@ -107,14 +102,9 @@ std::optional<std::size_t> find_fastest(std::span<const GemmChoice> candidates,
   constexpr std::size_t kFinalists = 3;
   constexpr int kTurns = 3;
   constexpr double kCloseRatio = 1.05;
-  const auto time_in_step = [&](std::size_t i) {
-    const double seconds = measure(num_tokens, candidates[i]);
-    const bool is_own = candidates[i].kernel != GemmKernel::kCublasLt;
-    return seconds > 0 && is_own ? std::max(seconds - kHiddenByOwnKernel, 0.0) : seconds;
-  };
   std::vector<std::pair<double, std::size_t>> times;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    const double seconds = time_in_step(i);
+    const double seconds = measure(num_tokens, candidates[i]);
     if (seconds >= 0) times.emplace_back(seconds, i);
   }
   if (times.empty()) return std::nullopt;
@@ -125,7 +115,7 @@ std::optional<std::size_t> find_fastest(std::span<const GemmChoice> candidates,
   if (times.size() == 1) return times.front().second;
   for (auto& [seconds, i] : times) seconds = 0;
   for (int turn = 0; turn < kTurns; ++turn) {
-    for (auto& [seconds, i] : times) seconds += time_in_step(i);
+    for (auto& [seconds, i] : times) seconds += measure(num_tokens, candidates[i]);
   }
   return std::min_element(times.begin(), times.end())->second;
 }
