@@ -7,7 +7,8 @@ usage: bench_ci.py --new BINARY (--base BINARY | --baseline FOLDER | --store) [-
 With --base both builds run in turn on this machine, base first in one pair and last in the next, and each pair gives one ratio:
 what slows the machine for longer than a run meets both. --store only measures, and leaves its results in --output for a later
 --baseline, which compares with them; that needs a quiet machine of its own. FOLDER gets the runs as JSON lines, each comparison
-as JSON and as a page, and comment.md. Exit status: 0; 1 on a significant drop; else what failed.
+as JSON and as a page, and comment.md. Exit status: 0; 1 on a significant drop and nothing else; 2 when a build cannot be run;
+3 when something cannot be compared.
 """
 import argparse
 import pathlib
@@ -51,12 +52,24 @@ def parse_arguments():
     return arguments
 
 
+def fail(message):
+    print(f"bench_ci.py: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(command):
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        fail(f"{command[0]}: {error.strerror}")
+
+
 def measure(binary, flags):
     """One run: a line of JSON."""
     command = [binary, "throughput", "--quiet", "--backend", "paged", "--repeats", "1", "--output", "jsonl"] + flags
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    result = run(command)
     if result.returncode not in (0, 1) or not result.stdout:  # 1: INVALID, which compare tells
-        sys.exit(f"bench_ci.py: {' '.join(command)} failed with exit code {result.returncode}")
+        fail(f"{' '.join(command)} failed with exit code {result.returncode}")
     return result.stdout
 
 
@@ -87,7 +100,7 @@ def compare(arguments, base, new):
                "--output-json", f"{path}.json", "--html", f"{path}.html"]
     if arguments.base:
         command.append("--paired")
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    result = run(command)
     return result.stdout, result.returncode
 
 

@@ -58,6 +58,17 @@ TEST_CASE("compare: exit codes of --fail-below, alone and paired") {
             {recorded + "base.jsonl", recorded + "new.jsonl", "--paired", "--fail-below", "0.97"})
             .exit_code == 1);
 
+  // A CI job whose builds cannot be run is broken, which is no drop.
+  const auto ci_job = [&](const std::string& build) {
+    return run_command({"/usr/bin/env", "python3", LLMRUN_SOURCE_DIR "/scripts/bench_ci.py",
+                        "--base", build, "--new", build, "--pairs", "6", "--output",
+                        (folder.path() / "bench-ci").string()});
+  };
+  const RunResult missing = ci_job("/nowhere/llmrun");
+  CHECK(missing.exit_code == 2);
+  CHECK(contains(missing.err, "bench_ci.py: /nowhere/llmrun: No such file"));
+  CHECK(ci_job("/bin/false").exit_code == 2);
+
   const RunResult text = run_compare({base.string(), same.string(), slow.string()});
   CHECK(contains(text.out, "slower"));
   CHECK(contains(text.out, "no difference"));

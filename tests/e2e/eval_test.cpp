@@ -134,6 +134,9 @@ TEST_CASE("a sweep names the knee; what cannot be evaluated is told") {
   CHECK(run_eval({"--num-fewshot", "2"}).exit_code == 2);
   CHECK(run_eval({"--max-num-seqs", "1,x"}).exit_code == 2);
   CHECK(run_eval({"--prompt", "unknown"}).exit_code == 2);
+  const RunResult no_group = run_eval({"--limit", "4", "--group-by", "nosuch"});
+  CHECK(no_group.exit_code == 2);
+  CHECK(no_group.err.find("has a field \"nosuch\"") != std::string::npos);
   CHECK(run_eval(
             {"--num-fewshot", "1", "--fewshot-file", LLMRUN_SOURCE_DIR "/datasets/demo/test.jsonl"})
             .exit_code == 3);

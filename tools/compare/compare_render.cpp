@@ -53,10 +53,11 @@ std::string verdict_text(const RunComparison& one) {
 }
 
 Json to_json(const RunComparison& one) {
-  Json json = {{"base_file", one.base_file}, {"new_file", one.new_file},
-               {"base_case", one.base_name}, {"new_case", one.new_name},
-               {"workload", one.workload},   {"verdict", to_string(one.verdict)},
-               {"reason", one.reason},       {"fails", one.fails}};
+  Json json = {{"base_file", one.base_file},     {"new_file", one.new_file},
+               {"base_case", one.base_name},     {"new_case", one.new_name},
+               {"base_origin", one.base_origin}, {"new_origin", one.new_origin},
+               {"workload", one.workload},       {"verdict", to_string(one.verdict)},
+               {"reason", one.reason},           {"fails", one.fails}};
   if (one.verdict == Verdict::kNotComparable) return json;
   json["figure"] = one.figure;
   json["unit"] = one.unit;
@@ -124,7 +125,10 @@ std::vector<std::string> comparison_notes(const std::vector<RunComparison>& resu
       "ratio: how many times as fast as base; new / base of rates, base / new of times"};
   if (any([](const RunComparison& one) { return one.interval && !one.is_paired; })) {
     notes.emplace_back(
-        "95 % interval of the ratio of means: Welch's t on the logarithms of the repeats");
+        "95 % interval of the ratio of means: Welch's t on the logarithms of the repeats; repeats "
+        "of "
+        "one process do not show what differs between processes and hours: runs of both sides in "
+        "turn do, compared with --paired");
   }
   if (any([](const RunComparison& one) { return one.interval && one.is_paired; })) {
     notes.emplace_back(
@@ -142,7 +146,9 @@ std::vector<std::string> comparison_notes(const std::vector<RunComparison>& resu
   }
   if (any([](const RunComparison& one) { return one.verdict == Verdict::kOneRun; })) {
     notes.emplace_back(
-        "one run each: without repeats nobody knows whether a difference is noise; use --repeats");
+        "one run each: without repeats nobody knows whether a difference is noise, and "
+        "--fail-below "
+        "does not look at it; use --repeats, or append runs to one file with --output jsonl");
   }
   for (const RunComparison& one : results) {
     if (one.verdict == Verdict::kNotComparable || one.reason.empty()) continue;

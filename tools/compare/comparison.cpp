@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/core/counted.h"
 #include "engine/core/error.h"
 
 namespace llmrun {
@@ -86,12 +87,22 @@ std::string reservation(const BenchmarkRun& base, const BenchmarkRun& changed) {
   return text;
 }
 
+std::string origin_of(const BenchmarkRun& run) {
+  std::string origin = run.tool;
+  for (const std::string& part : {run.model, run.dtype, run.device}) {
+    if (!part.empty()) origin += (origin.empty() ? "" : ", ") + part;
+  }
+  return origin;
+}
+
 RunComparison begin(const BenchmarkRun& base, const BenchmarkRun& changed) {
   RunComparison result;
   result.base_file = base.file;
   result.new_file = changed.file;
   result.base_name = base.name;
   result.new_name = changed.name;
+  result.base_origin = origin_of(base);
+  result.new_origin = origin_of(changed);
   result.workload = base.workload.to_text();
   return result;
 }
@@ -131,6 +142,12 @@ RunComparison compare_figure(const BenchmarkRun& base, const BenchmarkRun& chang
     return not_comparable(base, changed,
                           fmt::format("--paired needs as many repeats on both sides, not {} and {}",
                                       below.size(), above.size()));
+  }
+  if (rules.is_paired && !result.interval) {
+    if (!result.reason.empty()) result.reason += "; ";
+    result.reason +=
+        fmt::format("{} are too few for --paired, which needs 6: compared by their means",
+                    counted(std::ssize(below), "pair"));
   }
   if (!result.interval) result.interval = ratio_of_means(below, above);
   if (result.interval) result.speed_ratio = result.interval->ratio;

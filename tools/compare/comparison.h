@@ -25,7 +25,8 @@ const char* to_string(Verdict verdict);
 
 struct RunComparison {
   std::string base_file, new_file;
-  std::string base_name, new_name;  // of the cases
+  std::string base_name, new_name;      // of the cases
+  std::string base_origin, new_origin;  // tool, model, dtype and device, as far as a file tells
   std::string workload;
   std::string figure;
   std::string unit;

@@ -1,5 +1,6 @@
 #include "tools/eval/eval_dataset.h"
 
+#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>
@@ -65,6 +66,11 @@ EvalDataset read_eval_dataset(const std::string& path, std::int64_t limit,
   }
   if (dataset.questions.empty()) {
     throw Error(ErrorKind::kInput, fmt::format("{}: holds no questions", path));
+  }
+  const auto has_group = [](const EvalQuestion& question) { return !question.group.empty(); };
+  if (!group_field.empty() && std::ranges::none_of(dataset.questions, has_group)) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("--group-by: no question of {} has a field \"{}\"", path, group_field));
   }
   if (const auto identity = identify_input(path)) dataset.sha256 = identity->sha256;
   return dataset;

@@ -198,6 +198,11 @@ std::vector<std::string> environment_lines(const EvalReport& report) {
       "over questions; failed samples count as wrong");
   lines.emplace_back(
       "time: from the first question to the last answer; loading and warm-up are not in it");
+  if (report.early_stop) {
+    lines.emplace_back(
+        "early stop: a question's samples are only those its vote needed, which say nothing of "
+        "pass@k and of fewer votes");
+  }
   return lines;
 }
 

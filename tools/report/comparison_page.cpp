@@ -178,9 +178,13 @@ std::string comparison_page(const ReportJson& report) {
   for (const Chart& chart : charts_of(report, kWideChart)) page.wide_chart(chart_svg(chart));
   page.table(comparison_rows(comparisons));
   if (!comparisons.empty()) {
-    page.facts(
-        {{"base", text_of(comparisons[0], "base_file")},
-         {"new", has_several(comparisons, "new_file") ? "" : text_of(comparisons[0], "new_file")}});
+    const auto one_or_none = [&](const char* key) {
+      return has_several(comparisons, key) ? std::string() : text_of(comparisons[0], key);
+    };
+    page.facts({{"base", text_of(comparisons[0], "base_file")},
+                {"base is of", one_or_none("base_origin")},
+                {"new", one_or_none("new_file")},
+                {"new is of", one_or_none("new_origin")}});
   }
   page.heading("Notes");
   for (const ReportJson& note : list_of(report, "notes")) {

@@ -142,6 +142,13 @@ TEST_CASE("repeats over lines of JSON, paired in their order") {
   CHECK(result.verdict == Verdict::kSlower);
   CHECK(result.interval->high == doctest::Approx(0.9));
   CHECK(contains(compare_texts(base, changed + line(1), rules).reason, "as many repeats"));
+  // Fewer than an interval of pairs needs: compared by their means, and told.
+  const RunComparison few =
+      compare_texts(line(10) + line(15) + line(20), line(9) + line(13.5) + line(18), rules);
+  CHECK_FALSE(few.is_paired);
+  CHECK(few.verdict == Verdict::kNoDifference);
+  CHECK(contains(few.reason, "3 pairs are too few for --paired"));
+  CHECK(few.base_origin == "llmrun");
 }
 
 TEST_CASE("the results of other tools") {
