@@ -1,7 +1,7 @@
 #include "engine/core/thread_pool.h"
 
+#include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include <pthread.h>
 #include <sched.h>
@@ -11,9 +11,6 @@
 
 namespace llmrun {
 namespace {
-
-constexpr std::uint32_t kShutDown = 1;                 // epochs of loops are even
-constexpr std::uint32_t kNothingToClaim = 0xffffffff;  // a task number that no loop has
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -39,43 +36,46 @@ void pin_current_thread(std::int32_t index) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(const ThreadPoolOptions& options) : spin_us_(options.spin_us) {
-  const std::int32_t num_threads =
-      options.num_threads > 0 ? options.num_threads : default_num_threads();
-  workers_.reserve(static_cast<std::size_t>(num_threads - 1));
-  for (std::int32_t thread = 1; thread < num_threads; ++thread) {
-    workers_.emplace_back([this, thread, pin = options.pin] {
-      if (pin) pin_current_thread(thread);
-      work(thread);
+ThreadPool::ThreadPool(const ThreadPoolOptions& options)
+    : spin_us_(options.spin_us),
+      workers_(static_cast<std::size_t>(
+          std::max(options.num_threads > 0 ? options.num_threads : default_num_threads(), 1) - 1)) {
+  std::int32_t index = 0;
+  for (Worker& worker : workers_) {
+    ++index;
+    worker.thread = std::thread([this, &worker, index, pin = options.pin] {
+      if (pin) pin_current_thread(index);
+      work(worker, index);
     });
   }
 }
 
 ThreadPool::~ThreadPool() {
-  epoch_.fetch_or(kShutDown, std::memory_order_release);
-  epoch_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  shut_down_.store(true, std::memory_order_relaxed);
+  loop_.number.fetch_add(2, std::memory_order_release);
+  loop_.number.notify_all();
+  for (Worker& worker : workers_) worker.thread.join();
 }
 
-void ThreadPool::run(std::int64_t num_tasks, void* function, TaskFunction call) {
-  LLMRUN_CHECK(num_tasks <= std::numeric_limits<std::int32_t>::max());
-  const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 2;
-  // A thread that is late for the last loop may be about to claim a task of it. It must not get one
-  // that only exists because num_tasks_ has grown, so first of all nothing can be claimed any more;
-  // who sees one of the new values below sees that too.
-  claim_.store(static_cast<std::uint64_t>(epoch) << 32 | kNothingToClaim,
-               std::memory_order_relaxed);
-  function_.store(function, std::memory_order_release);
-  call_.store(call, std::memory_order_release);
-  num_tasks_.store(static_cast<std::uint32_t>(num_tasks), std::memory_order_release);
-  num_done_.store(0, std::memory_order_relaxed);
-  claim_.store(static_cast<std::uint64_t>(epoch) << 32, std::memory_order_release);
-  epoch_.store(epoch, std::memory_order_release);
-  epoch_.notify_all();
+// A worker says that it is inside, then looks whether the loop is still open; the calling thread
+// closes the loop, then looks who is inside. All four are sequentially consistent: either the
+// worker sees the loop closed, or it is waited for. So are the stores before a notify, which must
+// be seen before it looks whether anyone sleeps.
+void ThreadPool::run(std::int64_t max_threads, void* function, TeamFunction call) {
+  const std::uint32_t number = loop_.number.load(std::memory_order_relaxed) + 1;
+  loop_.function = function;
+  loop_.call = call;
+  loop_.max_threads.store(
+      static_cast<std::int32_t>(std::min<std::int64_t>(max_threads, num_threads())),
+      std::memory_order_relaxed);
+  loop_.number.store(number, std::memory_order_seq_cst);
+  loop_.number.notify_all();
 
-  run_tasks(epoch, 0);
-  std::uint32_t done = num_done_.load(std::memory_order_acquire);
-  while (done != num_tasks) done = wait_while(num_done_, done);
+  call_function(0);
+  loop_.number.store(number + 1, std::memory_order_seq_cst);
+  for (const Worker& worker : workers_) {
+    if (worker.inside.load(std::memory_order_seq_cst) == number) wait_while(worker.inside, number);
+  }
 
   if (failed_.load(std::memory_order_acquire)) {
     const std::lock_guard lock(failure_mutex_);
@@ -84,46 +84,28 @@ void ThreadPool::run(std::int64_t num_tasks, void* function, TaskFunction call) 
   }
 }
 
-void ThreadPool::work(std::int32_t thread) {
+void ThreadPool::work(Worker& worker, std::int32_t thread) {
   std::uint32_t seen = 0;
   while (true) {
-    seen = wait_while(epoch_, seen);
-    if ((seen & kShutDown) != 0) return;
-    run_tasks(seen, thread);
+    seen = wait_while(loop_.number, seen);
+    if (shut_down_.load(std::memory_order_relaxed)) return;
+    const bool is_open = seen % 2 == 1;
+    if (!is_open || thread >= loop_.max_threads.load(std::memory_order_relaxed)) continue;
+    worker.inside.store(seen, std::memory_order_seq_cst);
+    if (loop_.number.load(std::memory_order_seq_cst) == seen) call_function(thread);
+    worker.inside.store(0, std::memory_order_seq_cst);
+    worker.inside.notify_one();
   }
 }
 
-void ThreadPool::run_tasks(std::uint32_t epoch, std::int32_t thread) {
-  std::uint32_t num_done = 0;
-  std::uint32_t num_tasks = 0;
-  std::uint64_t claim = claim_.load(std::memory_order_acquire);
-  while (true) {
-    // What is read here belongs to `epoch` if the exchange below succeeds: this loop cannot have
-    // ended before the task it claims is done.
-    num_tasks = num_tasks_.load(std::memory_order_acquire);
-    void* function = function_.load(std::memory_order_acquire);
-    const TaskFunction call = call_.load(std::memory_order_acquire);
-    const auto task = static_cast<std::uint32_t>(claim);
-    if (claim >> 32 != epoch || task >= num_tasks) break;
-    if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-      continue;
-    }
-    claim += 1;
-    if (!failed_.load(std::memory_order_relaxed)) {
-      try {
-        call(function, task, thread);
-      } catch (...) {
-        const std::lock_guard lock(failure_mutex_);
-        if (!failure_) failure_ = std::current_exception();
-        failed_.store(true, std::memory_order_release);
-      }
-    }
-    ++num_done;
+void ThreadPool::call_function(std::int32_t thread) {
+  try {
+    loop_.call(loop_.function, thread);
+  } catch (...) {
+    const std::lock_guard lock(failure_mutex_);
+    if (!failure_) failure_ = std::current_exception();
+    failed_.store(true, std::memory_order_release);
   }
-  if (num_done == 0) return;
-  const std::uint32_t before = num_done_.fetch_add(num_done, std::memory_order_acq_rel);
-  if (before + num_done == num_tasks) num_done_.notify_one();
 }
 
 std::uint32_t ThreadPool::wait_while(const std::atomic<std::uint32_t>& value,

@@ -338,8 +338,7 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
     }
   }
   const std::int64_t num_tasks = panel_tasks * ceil_div(args.num_rows, rows_per_task);
-  const std::int64_t num_takers = std::min<std::int64_t>(pool_.num_threads(), num_tasks);
-  pool_.parallel_for(num_takers, [&](std::int64_t, std::int32_t thread) {
+  pool_.run_team(num_tasks, [&](std::int32_t thread) {
     void* scratch = scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_;
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       Part& part = parts_[(static_cast<std::size_t>(thread) + i) % parts_.size()];
