@@ -23,7 +23,9 @@ __device__ __forceinline__ DecodeMerge merge_memory(unsigned char* memory) {
 }
 
 // Grid (workers, head groups). The plan, the block tables and keys and values of earlier steps are
-// read before the kernel in front has ended: it writes only this step's.
+// read before the kernel in front has ended: it writes only this step's. The next kernel may come
+// at once: blocks without an item, the most of them with few sequences, make room for its weights.
+// It waits for the others, and they for the kernel in front.
 template <typename T, int kD>
 __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocks<kD>)
     decode_kernel(const __grid_constant__ DecodeParams params) {
@@ -35,10 +37,8 @@ __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocks<kD>)
       static_cast<int>((blockIdx.x + blockIdx.y * gridDim.x / gridDim.y) % gridDim.x);
   const int2 rest = params.worker_items[worker];
   DecodeItem item = load_item(params.items, worker);
-  if (item.end == 0) {
-    wait_for_inputs();
-    return;
-  }
+  allow_next();
+  if (item.end == 0) return;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const DecodeHeadGroup heads = head_group(params, static_cast<int>(blockIdx.y));
   const std::uint32_t ring = to_shared(shared) + warp * Layout::kRingBytes;
@@ -53,7 +53,6 @@ __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocks<kD>)
     copier.copy_next(stage);
   }
   if (!is_waited) wait_for_inputs();
-  allow_next();
 
   float slopes[2];
   for (int i = 0; i < 2; ++i) {

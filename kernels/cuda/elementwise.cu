@@ -28,19 +28,32 @@ __global__ void gather_rows_kernel(T* out, const T* table, const std::int32_t* r
 
 constexpr int kNormVectors = 4;  // 16-byte pieces of a row that a thread keeps in registers
 
-// One row a block. The row is read once: it stays in registers between the sum and the scaling.
+// One row a block. The row is read once: it stays in registers between the sum and the scaling. The
+// weights of a thread's first vector, mostly its only one, are read before the kernel in front has
+// ended: they were last used a step ago, and the memory is slow to answer while the next product's
+// weights flow.
 template <typename T>
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_kernel(T* out, const T* x, const float* weight, float eps, std::int64_t hidden_size) {
   constexpr int kSize = Vec16<T>::kSize;
   constexpr int kWeightVectors = kSize / 4;
   allow_next();
+  const auto num_vectors = static_cast<int>(hidden_size / kSize);
+  const auto load_weights = [&](float4(&weights)[kWeightVectors], int i) {
+#pragma unroll
+    for (int w = 0; w < kWeightVectors; ++w) {
+      weights[w] = reinterpret_cast<const float4*>(weight)[i * kWeightVectors + w];
+    }
+  };
+  float4 weights[kWeightVectors] = {};
+  if (static_cast<int>(threadIdx.x) < num_vectors) {
+    load_weights(weights, static_cast<int>(threadIdx.x));
+  }
   wait_for_inputs();
   const Vec16<T>* source =
       reinterpret_cast<const Vec16<T>*>(x + static_cast<std::int64_t>(blockIdx.x) * hidden_size);
   Vec16<T>* target =
       reinterpret_cast<Vec16<T>*>(out + static_cast<std::int64_t>(blockIdx.x) * hidden_size);
-  const auto num_vectors = static_cast<int>(hidden_size / kSize);
   Vec16<T> row[kNormVectors];
   float sum = 0.0F;
 #pragma unroll
@@ -59,11 +72,7 @@ __global__ void __launch_bounds__(kNormThreads)
   for (int j = 0; j < kNormVectors; ++j) {
     const int i = static_cast<int>(threadIdx.x + static_cast<unsigned>(j) * blockDim.x);
     if (i >= num_vectors) break;
-    float4 weights[kWeightVectors];
-#pragma unroll
-    for (int w = 0; w < kWeightVectors; ++w) {
-      weights[w] = __ldg(reinterpret_cast<const float4*>(weight) + i * kWeightVectors + w);
-    }
+    if (j > 0) load_weights(weights, i);
     Vec16<T> result;
 #pragma unroll
     for (int e = 0; e < kSize; ++e) {
@@ -137,11 +146,11 @@ struct alignas(2 * sizeof(T)) Pair {
 };
 
 // One token a block in x; its heads go round the warps of all blocks in y. A lane rotates two
-// neighbouring pairs at a time. Even rotary_dim / 2 and head_dim.
+// neighbouring pairs at a time. Even rotary_dim / 2 and head_dim. Slots, positions and a lane's
+// first angles, mostly its only ones, are read before the kernel in front has ended.
 template <typename T, typename Kv>
 __global__ void rope_and_store_kernel(RopeAndStore args) {
   allow_next();
-  wait_for_inputs();
   const std::int64_t token = blockIdx.x;
   const auto warps_per_block = static_cast<int>(blockDim.x) / kWarpSize;
   const int num_warps = warps_per_block * static_cast<int>(gridDim.y);
@@ -157,6 +166,14 @@ __global__ void rope_and_store_kernel(RopeAndStore args) {
   const std::int64_t slot = args.slot_mapping[token];
   const float* cosines = rotates ? args.cos_sin + args.positions[token] * args.rotary_dim : nullptr;
   T* row = static_cast<T*>(args.qkv) + token * num_heads * head_dim;
+  const auto load_pair = [](const float* pair) { return *reinterpret_cast<const float2*>(pair); };
+  float2 first_cosines{};
+  float2 first_sines{};
+  if (2 * lane < half) {
+    first_cosines = load_pair(cosines + 2 * lane);
+    first_sines = load_pair(cosines + half + 2 * lane);
+  }
+  wait_for_inputs();
 
   for (int head = first_head; head < num_heads; head += num_warps) {
     T* source = row + head * head_dim;
@@ -168,8 +185,9 @@ __global__ void rope_and_store_kernel(RopeAndStore args) {
                                             slot, kv_head);
     const int rotated_half = is_value ? 0 : half;
     for (int i = 2 * lane; i < rotated_half; i += 2 * kWarpSize) {
-      const float2 c = *reinterpret_cast<const float2*>(cosines + i);
-      const float2 s = *reinterpret_cast<const float2*>(cosines + half + i);
+      const bool is_first = i == 2 * lane;
+      const float2 c = is_first ? first_cosines : load_pair(cosines + i);
+      const float2 s = is_first ? first_sines : load_pair(cosines + half + i);
       const auto low = *reinterpret_cast<const Pair<T>*>(source + i);
       const auto high = *reinterpret_cast<const Pair<T>*>(source + i + half);
       const float2 new_low = {to_float(low.x) * c.x - to_float(high.x) * s.x,

@@ -41,6 +41,14 @@ void choose_division(SkinnyStreamPlan& plan, const LinearArguments& args, std::i
   }
 }
 
+// With more copies under way than keep the memory busy, multiprocessors with a shorter way to it
+// get so much that the others end late, and x waits behind weights that nobody needs yet.
+int max_copies_under_way(int rows_per_block) {
+  constexpr int kBytesUnderWay = 72 * 1024;
+  constexpr int kFewest = 3;
+  return std::max(kBytesUnderWay / (rows_per_block * kSkinnyChunkColumns * 2), kFewest);
+}
+
 }  // namespace
 
 SkinnyStreamPlan plan_skinny_stream(const LinearArguments& args, const SkinnyStreamDevice& device,
@@ -56,6 +64,7 @@ SkinnyStreamPlan plan_skinny_stream(const LinearArguments& args, const SkinnyStr
   while (plan.num_slots > groups && skinny_stream_shared_bytes(args, plan) > shared_bytes) {
     plan.num_slots -= groups;
   }
+  plan.max_copies = max_copies_under_way(plan.rows_per_block);
   return plan;
 }
 

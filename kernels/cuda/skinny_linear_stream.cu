@@ -1,7 +1,7 @@
 // The weights of a block's rows come through the bulk copy engine into a ring of slots in shared
 // memory, 64 columns of all its rows at a time, with the same columns of x beside them. One thread
-// issues the copies; each of the other warps owns a tile of 16 rows and keeps its sums in registers
-// over all columns.
+// copies weights, from the start on, and one copies x, when it is there; each of the other warps
+// owns a tile of 16 rows and keeps its sums in registers over all columns.
 #include <algorithm>
 
 #include "kernels/cuda/bulk_copy.cuh"
@@ -17,6 +17,8 @@ constexpr int kTokenTileBytes = kTileTokens * kChunkBytes;   // of a slot, per t
 constexpr int kFragmentBytes = kWarpLanes * sizeof(float4);  // of a received sum
 constexpr int kSharedAlignment = 1024;                       // of a 128-byte swizzled box
 constexpr int kMaxSharedBytes = 227 * 1024;                  // of a block, on compute capability 9
+constexpr int kCopyingWarps = 2;
+constexpr int kBarriersPerSlot = 3;
 
 // Sums of other warps and blocks get memory of their own, or, where that would take the place of
 // slots, the memory of the slots once all are read.
@@ -25,7 +27,7 @@ constexpr bool receives_in_slots(int token_tiles) {
 }
 // What bounds a kernel's registers: two blocks of this many threads must fit a multiprocessor.
 constexpr int bounding_threads(int token_tiles) {
-  return token_tiles > 4 ? 320 : (kMaxSkinnyTilesPerBlock + 1) * kWarpLanes;
+  return token_tiles > 4 ? 320 : (kMaxSkinnyTilesPerBlock + kCopyingWarps) * kWarpLanes;
 }
 
 // Shared memory of a block, in order: slots of weights, slots of x, sums received, barriers.
@@ -53,7 +55,8 @@ StreamLayout stream_layout(int token_tiles, const SkinnyStreamPlan& plan) {
   layout.received = receives_in_slots(token_tiles) ? 0 : slots_end;
   layout.barriers = receives_in_slots(token_tiles) ? std::max(slots_end, received_bytes)
                                                    : slots_end + received_bytes;
-  layout.total = layout.barriers + slots * 2 * sizeof(std::uint64_t) + kSharedAlignment;
+  layout.total =
+      layout.barriers + slots * kBarriersPerSlot * sizeof(std::uint64_t) + kSharedAlignment;
   return layout;
 }
 
@@ -64,6 +67,8 @@ struct StreamArguments {
   int num_splits;
   int warp_groups;
   int num_slots;
+  int max_copies;  // of weights under way
+  int num_tokens;
   int num_rows;
   int num_chunks;  // of all columns
 };
@@ -98,18 +103,23 @@ struct BlockWork {
 
 // The ring of slots, as one side walks it.
 struct Ring {
-  std::uint32_t full;   // barriers: the copies into a slot are done
-  std::uint32_t empty;  // all warps have read a slot
+  std::uint32_t weights;  // barriers: a slot's weights are there
+  std::uint32_t tokens;   // its part of x is there
+  std::uint32_t empty;    // all warps have read it
   int num_slots;
   int slot = 0;
   std::uint32_t phase = 0;
 
   __device__ Ring(std::uint32_t barriers, int slots)
-      : full(barriers),
-        empty(barriers + 8U * static_cast<std::uint32_t>(slots)),
+      : weights(barriers),
+        tokens(barriers + 8U * static_cast<std::uint32_t>(slots)),
+        empty(barriers + 16U * static_cast<std::uint32_t>(slots)),
         num_slots(slots) {}
-  __device__ std::uint32_t full_barrier() const {
-    return full + 8U * static_cast<std::uint32_t>(slot);
+  __device__ std::uint32_t weights_barrier() const {
+    return weights + 8U * static_cast<std::uint32_t>(slot);
+  }
+  __device__ std::uint32_t tokens_barrier() const {
+    return tokens + 8U * static_cast<std::uint32_t>(slot);
   }
   __device__ std::uint32_t empty_barrier() const {
     return empty + 8U * static_cast<std::uint32_t>(slot);
@@ -141,86 +151,60 @@ struct Cursor {
   }
 };
 
-// The thread that issues all copies of a block.
-class Producer {
- public:
-  __device__ Producer(const CUtensorMap* weights, const CUtensorMap* tokens,
-                      const StreamArguments& args, const BlockWork& work, std::uint32_t shared)
-      : weights_(weights),
-        tokens_(tokens),
-        work_(work),
-        cursor_(work),
-        ring_(shared + args.layout.barriers, args.num_slots),
-        weight_slots_(shared),
-        token_slots_(shared + args.layout.token_slots),
-        weight_bytes_(args.layout.weight_slot_bytes),
-        token_bytes_(args.layout.token_slot_bytes),
-        ahead_(min(work.num_loads(), args.num_slots)),
-        weight_policy_(evict_first_policy()),
-        token_policy_(evict_last_policy()) {}
-
-  // Prepares the barriers and fills the slots with weights, which no earlier kernel writes.
-  __device__ void start(int arrivals) {
-    prefetch_map(weights_);
-    Ring ring = ring_;
-    for (ring.slot = 0; ring.slot < ring.num_slots; ++ring.slot) {
-      init_barrier(ring.full_barrier(), 1);
-      init_barrier(ring.empty_barrier(), arrivals);
-    }
-    fence_barrier_init();
-    prefetch_map(tokens_);
-    for (int i = 0; i < ahead_; ++i) {
-      copy_weights();
-      ring_.advance();
-      cursor_.advance(work_);
-    }
+__device__ void init_ring(Ring ring, int arrivals) {
+  for (ring.slot = 0; ring.slot < ring.num_slots; ++ring.slot) {
+    init_barrier(ring.weights_barrier(), 1);
+    init_barrier(ring.tokens_barrier(), 1);
+    init_barrier(ring.empty_barrier(), arrivals);
   }
+  fence_barrier_init();
+}
 
-  __device__ void run() {
-    wait_for_inputs();
-    Ring ring = ring_;
-    Cursor cursor(work_);
-    ring_.slot = 0;
-    for (int i = 0; i < ahead_; ++i) {
-      copy_tokens(cursor.column);
-      ring_.advance();
-      cursor.advance(work_);
+// Copies a block's weights, which no earlier kernel writes: it waits for free slots only, and while
+// max_copies are under way.
+__device__ void copy_weights(const CUtensorMap* weights, const StreamArguments& args,
+                             const BlockWork& work, Ring ring, std::uint32_t slots) {
+  const std::uint64_t policy = evict_first_policy();
+  const std::uint32_t bytes = args.layout.weight_slot_bytes;
+  Ring landed = ring;
+  Cursor cursor(work);
+  const int num_loads = work.num_loads();
+  for (int i = 0; i < num_loads; ++i) {
+    wait_phase(ring.empty_barrier(), ring.phase ^ 1U);
+    if (i >= args.max_copies) {
+      wait_phase(landed.weights_barrier(), landed.phase);
+      landed.advance();
     }
-    ring_ = ring;
-    ring_.phase = 0;
-    for (int i = ahead_; i < work_.num_loads(); ++i) {
-      wait_phase(ring_.empty_barrier(), ring_.phase);
-      copy_weights();
-      copy_tokens(cursor_.column);
-      ring_.advance();
-      cursor_.advance(work_);
-    }
+    arrive_and_expect(ring.weights_barrier(), bytes);
+    copy_box(slots + static_cast<std::uint32_t>(ring.slot) * bytes, weights, cursor.column,
+             cursor.row, ring.weights_barrier(), policy);
+    ring.advance();
+    cursor.advance(work);
   }
+}
 
- private:
-  __device__ void copy_weights() const {
-    arrive_and_expect(ring_.full_barrier(), weight_bytes_ + token_bytes_);
-    copy_box(weight_slots_ + static_cast<std::uint32_t>(ring_.slot) * weight_bytes_, weights_,
-             cursor_.column, cursor_.row, ring_.full_barrier(), weight_policy_);
+// Copies the columns of x that belong to the weights in each slot: of the tokens that there are, so
+// that the other columns of the last tile are products with whatever lies there; nobody reads them.
+// (Boxes that reach behind the last token were slower: 3.91 for 3.76 ms a step of one.) All blocks
+// read them again and again while weights flow through the same cache: without the hint to keep
+// them, a decode step of 25 tokens took 10 % longer.
+__device__ void copy_tokens(const CUtensorMap* tokens, const StreamArguments& args,
+                            const BlockWork& work, Ring ring, std::uint32_t slots) {
+  const std::uint64_t policy = evict_last_policy();
+  const std::uint32_t slot_bytes = args.layout.token_slot_bytes;
+  const std::uint32_t bytes = static_cast<std::uint32_t>(args.num_tokens) * kChunkBytes;
+  Cursor cursor(work);
+  const int num_loads = work.num_loads();
+  wait_for_inputs();
+  for (int i = 0; i < num_loads; ++i) {
+    wait_phase(ring.empty_barrier(), ring.phase ^ 1U);
+    arrive_and_expect(ring.tokens_barrier(), bytes);
+    copy_box(slots + static_cast<std::uint32_t>(ring.slot) * slot_bytes, tokens, cursor.column, 0,
+             ring.tokens_barrier(), policy);
+    ring.advance();
+    cursor.advance(work);
   }
-  __device__ void copy_tokens(int column) const {
-    copy_box(token_slots_ + static_cast<std::uint32_t>(ring_.slot) * token_bytes_, tokens_, column,
-             0, ring_.full_barrier(), token_policy_);
-  }
-
-  const CUtensorMap* weights_;
-  const CUtensorMap* tokens_;
-  BlockWork work_;
-  Cursor cursor_;
-  Ring ring_;
-  std::uint32_t weight_slots_;
-  std::uint32_t token_slots_;
-  std::uint32_t weight_bytes_;
-  std::uint32_t token_bytes_;
-  int ahead_;
-  std::uint64_t weight_policy_;
-  std::uint64_t token_policy_;
-};
+}
 
 // A warp's share of one slot. `lane_offset` is where the lane's first 16 bytes of its row lie: the
 // quad takes vectors 0, 2, 4, 6 and then 1, 3, 5, 7 of the 128 bytes, which the copy engine has
@@ -350,20 +334,30 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
       (shared_address(shared_memory) + kSharedAlignment - 1) / kSharedAlignment * kSharedAlignment;
   const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-  const int num_warps = static_cast<int>(blockDim.x) / kWarpLanes - 1;
+  const int num_warps = static_cast<int>(blockDim.x) / kWarpLanes - kCopyingWarps;
   const bool is_split = args.num_splits > 1;
   const bool is_reduced = is_split || args.warp_groups > 1;
   const BlockWork work(args);
+  const Ring first_slot(shared + args.layout.barriers, args.num_slots);
 
-  if (warp == num_warps) {
-    Producer producer(&weight_map, &token_map, args, work, shared);
-    if (lane == 0) producer.start(args.tiles_per_block);
+  if (warp >= num_warps) {
+    const bool has_weights = warp == num_warps;
+    if (lane == 0) {
+      prefetch_map(has_weights ? &weight_map : &token_map);
+      if (has_weights) init_ring(first_slot, args.tiles_per_block);
+    }
     __syncwarp();
     __syncthreads();
     if (is_split && !kReceivesInSlots) arrive_at_cluster_relaxed();
-    if (lane == 0) producer.run();
+    if (lane == 0) {
+      if (has_weights) {
+        copy_weights(&weight_map, args, work, first_slot, shared);
+      } else {
+        copy_tokens(&token_map, args, work, first_slot, shared + args.layout.token_slots);
+      }
+    }
     __syncwarp();
-    // The barriers count this warp too.
+    // The barriers count these warps too.
     if (is_reduced && kReceivesInSlots) is_split ? arrive_at_cluster_relaxed() : __syncthreads();
     if (is_split) {
       wait_for_cluster();
@@ -390,14 +384,15 @@ __global__ void __launch_bounds__(2 * bounding_threads(kTokenTiles), 1)
       row * kChunkBytes + (((static_cast<std::uint32_t>(lane) % 4 * 2) ^ row) * 16);
   const std::uint32_t weights = shared + static_cast<std::uint32_t>(place.tile) * kTileBytes;
   const std::uint32_t tokens = shared + args.layout.token_slots;
-  Ring ring(shared + args.layout.barriers, args.num_slots);
+  Ring ring = first_slot;
   ring.advance(place.group);
   float4 sums[kTokenTiles] = {};
 
   const auto accumulate = [&] {
     for (int chunk = place.group; chunk < work.num_chunks; chunk += args.warp_groups) {
       const auto slot = static_cast<std::uint32_t>(ring.slot);
-      wait_phase(ring.full_barrier(), ring.phase);
+      wait_phase(ring.tokens_barrier(), ring.phase);
+      wait_phase(ring.weights_barrier(), ring.phase);
       __syncwarp();
       multiply_slot<T, kTokenTiles>(sums, weights + slot * args.layout.weight_slot_bytes,
                                     tokens + slot * args.layout.token_slot_bytes, lane_offset);
@@ -450,12 +445,14 @@ void launch_stream(const Launch& options, const LinearArguments& args,
   arguments.num_splits = plan.num_splits;
   arguments.warp_groups = plan.warp_groups;
   arguments.num_slots = plan.num_slots;
+  arguments.max_copies = std::min(plan.max_copies, plan.num_slots);
+  arguments.num_tokens = static_cast<int>(args.num_tokens);
   arguments.num_rows = static_cast<int>(args.num_rows);
   arguments.num_chunks = static_cast<int>((args.num_columns + kChunkColumns - 1) / kChunkColumns);
   const CUtensorMap weights =
       tensor_map(args.weight, args.dtype, args.num_rows, args.num_columns, plan.rows_per_block);
   const CUtensorMap tokens =
-      tensor_map(args.x, args.dtype, args.num_tokens, args.num_columns, kTokenTiles * kTileTokens);
+      tensor_map(args.x, args.dtype, args.num_tokens, args.num_columns, arguments.num_tokens);
   const auto kernel = stream_kernel<T, kTokenTiles>;
   const char* name = "skinny linear (stream)";
   check_cuda(
@@ -464,7 +461,7 @@ void launch_stream(const Launch& options, const LinearArguments& args,
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared),
              name);
-  const int warps = arguments.tiles_per_block * plan.warp_groups + 1;
+  const int warps = arguments.tiles_per_block * plan.warp_groups + kCopyingWarps;
   cudaLaunchAttribute attributes[2]{};
   unsigned num_attributes = 0;
   if (plan.num_splits > 1) {

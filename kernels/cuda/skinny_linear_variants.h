@@ -8,6 +8,7 @@ namespace llmrun::kernels {
 constexpr int kSkinnyTileRows = 16;
 constexpr int kSkinnyChunkColumns = 64;
 constexpr int kMaxSkinnyTilesPerBlock = 12;
+constexpr int kMaxSkinnySlots = 32;
 
 // How the streaming kernel divides the weights. A block takes `rows_per_block` rows, a warp 16 of
 // them, and 1 / num_splits of the columns; the num_splits blocks of the same rows are a cluster,
@@ -19,18 +20,18 @@ struct SkinnyStreamPlan {
                            // these is at most 12; more than 1 only if there is one pass
   int num_blocks = 0;      // a multiple of num_splits; without splits a block may take more rows
                            // when it is done with its first: further passes
-  int num_slots = 0;       // pieces of 64 columns in flight, a multiple of warp_groups
+  int num_slots = 0;       // pieces of 64 columns in shared memory, a multiple of warp_groups
+  int max_copies = kMaxSkinnySlots;  // of weights into slots, asked for and not there yet
 
   int tiles_per_block() const { return (rows_per_block + kSkinnyTileRows - 1) / kSkinnyTileRows; }
 };
-constexpr int kMaxSkinnySlots = 32;
 
-// Shared memory that a block may take. With overlapping launches more than half of a
-// multiprocessor's, so that each multiprocessor gets one block of the next kernel, at the moment
-// when its block of this one is done: the new block fills its slots while the others finish. Where
-// two fit, the next kernel's blocks crowd on the multiprocessors that are free first (measured: up
-// to 30 % slower than no overlap at all). Without overlap fewer bytes in flight are faster.
-constexpr std::size_t kSkinnySharedBytesOverlapping = 160 * 1024;
+// Shared memory that a block may take. With overlapping launches nearly all of a multiprocessor's:
+// its block of the next kernel comes at the moment when its block of this one is done, and fills
+// its slots while the others finish and the inputs come. (Where two fit, the next kernel's blocks
+// crowd on the multiprocessors that are free first: measured up to 30 % slower than no overlap at
+// all.) Without overlap there is nothing to do ahead.
+constexpr std::size_t kSkinnySharedBytesOverlapping = 220 * 1024;
 constexpr std::size_t kSkinnySharedBytesAlone = 112 * 1024;
 
 struct SkinnyStreamDevice {

@@ -25,7 +25,7 @@ constexpr std::array<std::int64_t, 39> kMeasuredTokens = {
     112,  128,  160,  192,  224,  256,  320,  384,  448,  512,  640,  768,   896,
     1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384};
 
-constexpr int kFormatVersion = 3;  // rises when a kernel changes, so that old choices are forgotten
+constexpr int kFormatVersion = 5;  // rises when a kernel changes, so that old choices are forgotten
 constexpr std::size_t kMaxChosen = 8192;  // more different sizes than that, and it starts anew
 
 int num_candidates(std::int64_t num_tokens) {
