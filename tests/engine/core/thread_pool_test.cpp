@@ -1,6 +1,7 @@
 #include "engine/core/thread_pool.h"
 
 #include <chrono>
+#include <deque>
 #include <stdexcept>
 
 #include <doctest/doctest.h>
@@ -109,6 +110,48 @@ TEST_CASE("a longer loop after a shorter one runs each task once") {
     }
   }
   CHECK(each_once);
+}
+
+TEST_CASE("run_team calls the function once a thread and waits for all who came") {
+  for (const std::int64_t max_threads : {1, 2, 5, 100}) {
+    ThreadPool pool({.num_threads = 4});
+    bool at_most_once = true;
+    bool within_limit = true;
+    for (int round = 0; round < 2000; ++round) {
+      std::vector<std::int64_t> calls(4 * 16);  // plain memory: a late call would be a data race
+      pool.run_team(max_threads, [&](std::int32_t thread) {
+        calls[static_cast<std::size_t>(thread) * 16] += 1;
+      });
+      at_most_once = at_most_once && calls[0] == 1;
+      for (std::int64_t thread = 0; thread < 4; ++thread) {
+        const std::int64_t count = calls[static_cast<std::size_t>(thread) * 16];
+        at_most_once = at_most_once && count <= 1;
+        within_limit = within_limit && (thread < max_threads || count == 0);
+      }
+    }
+    CHECK(at_most_once);
+    CHECK(within_limit);
+  }
+}
+
+// A thread that sees a loop open and is held up must find it closed, not call its function.
+TEST_CASE("nobody calls the function of a loop that has ended") {
+  ThreadPool pool({.num_threads = 16, .spin_us = 1});
+  std::atomic<bool> was_late{false};
+  struct Loop {
+    std::atomic<bool>& was_late;
+    std::atomic<bool> has_ended{false};
+    void operator()(std::int32_t) {
+      if (has_ended) was_late = true;
+    }
+  };
+  std::deque<Loop> loops;  // they outlive their calls
+  for (int round = 0; round < 20000; ++round) {
+    Loop& loop = loops.emplace_back(was_late);
+    pool.run_team(16, loop);
+    loop.has_ended = true;
+  }
+  CHECK(!was_late);
 }
 
 TEST_CASE("many more threads than processors still finish") {
