@@ -183,7 +183,7 @@ void AsyncEngine::deliver() {
 void AsyncEngine::finish(Entry entry, RequestOutput output) {
   output.id = entry.id;
   if (entry.is_expired && output.error.empty()) {
-    output.error = {"timeout", fmt::format("the request was not finished within its {} seconds",
+    output.error = {"timeout", fmt::format("the request was not finished within its {} s",
                                            options_.max_request_seconds)};
   }
   num_unfinished_sequences_.fetch_sub(entry.num_sequences, std::memory_order_relaxed);

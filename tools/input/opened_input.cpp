@@ -31,11 +31,16 @@ OpenedInput open_input(const std::string& path, std::function<bool()> stopped) {
   auto file = std::make_unique<FileSource>(path, std::move(stopped));
   OpenedInput input{.name = path == "-" ? "<stdin>" : path, .file = file.get()};
   input.bytes = std::make_unique<InputBuffer>(std::move(file));
+  bool has_ended = false;
   try {
-    while (input.bytes->data().size() < kHeadBytes && input.bytes->ready() && input.bytes->fill()) {
+    while (!has_ended && input.bytes->data().size() < kHeadBytes && input.bytes->ready()) {
+      has_ended = !input.bytes->fill();
     }
   } catch (const InputInterrupted&) {
     // The first row's reading ends the run.
+  }
+  if (has_ended && input.bytes->data().empty()) {
+    throw Error(ErrorKind::kInput, fmt::format("{}: is empty; expected prompts", input.name));
   }
   refuse_other_than_text(input.bytes->data(), input.name);
   return input;

@@ -17,7 +17,8 @@ struct OpenedInput {
 };
 
 // `path` is a file, a pipe, or "-" for standard input. What is there already is looked at; the
-// writer of a pipe is not waited for. `stopped` as FileSource's. Throws Error(kInput).
+// writer of a pipe is not waited for. `stopped` as FileSource's. Throws Error(kInput), also for an
+// input that is known to be empty.
 OpenedInput open_input(const std::string& path, std::function<bool()> stopped = {});
 
 // Throws Error(kInput) for an input that begins with `head` and is no text: compressed, in UTF-16,

@@ -61,6 +61,9 @@ TEST_CASE("an input is looked at when it is opened, and nothing of it is lost") 
                                "file")
                            .c_str(),
                        Error);
+  const std::string empty = folder / "empty.jsonl";
+  write_text(empty, "");
+  CHECK_THROWS_WITH_AS(open_input(empty), (empty + ": is empty; expected prompts").c_str(), Error);
   const std::string prompts = folder / "prompts.txt";
   write_text(prompts, "one\ntwo\n");
   RequestReader reader(open_input(prompts), {});

@@ -134,7 +134,7 @@ TEST_CASE("a request that takes too long is ended: 504, or an error in its strea
         504);
   const std::string stream = ask(server.port(), post("/v1/completions", completion(1, 4000, true)));
   CHECK(status_of_answer(stream) == 200);
-  CHECK(stream.find("not finished within its 0.1 seconds") != stream.npos);
+  CHECK(stream.find("not finished within its 0.1 s") != stream.npos);
   CHECK(has_no_work(server));
 }
 
