@@ -49,6 +49,8 @@ struct LinearRange {
   std::int64_t row_end = 0;
   std::int64_t panel_begin = 0;
   std::int64_t panel_end = 0;
+  // The weights that follow in memory are likely to be wanted next: a kernel may ask for them.
+  bool has_next = false;
 };
 
 // Rows of float32 that become packed activations: x [num_rows, depth] to [num_rows, padded_depth],

@@ -126,6 +126,7 @@ struct TileShape {
   int panels[13];            // panels of a tile, by number of rows
   std::int64_t depth_block;  // k of one block, whose weights must stay in L2 while all rows pass
   std::int64_t single_pass_depth;  // k of one block in a single pass; it asks for the next one
+  bool fetches_past_range;         // asks for what follows the range, too
 };
 
 template <class Op, int kRows>
@@ -183,6 +184,13 @@ void plan_fetch(TileArgs<Op>& tile, const typename Op::Weight* next, int num_pan
   }
 }
 
+// Blocks of equal length, up to alignment: each asks for as many weights as the next one reads.
+inline std::int64_t equal_blocks(std::int64_t depth, std::int64_t max_block) {
+  const std::int64_t num_blocks = (depth + max_block - 1) / max_block;
+  const std::int64_t block = (depth + num_blocks - 1) / num_blocks;
+  return (block + kDepthAlignment - 1) / kDepthAlignment * kDepthAlignment;
+}
+
 // All rows of the range over `num_panels` neighbouring panels. `has_next`: the panels that follow
 // will be wanted next.
 template <class Op, const TileShape& kShape>
@@ -198,7 +206,8 @@ void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row
   tile.panel_stride = args.depth * kPanelColumns;
   const auto* weight =
       static_cast<const typename Op::Weight*>(args.weight) + panel * tile.panel_stride;
-  const std::int64_t depth_block = num_groups == 1 ? kShape.single_pass_depth : kShape.depth_block;
+  const std::int64_t depth_block =
+      equal_blocks(args.depth, num_groups == 1 ? kShape.single_pass_depth : kShape.depth_block);
   for (std::int64_t k = 0; k < args.depth; k += depth_block) {
     const std::int64_t rest = args.depth - k;
     const bool is_last = rest <= depth_block;
@@ -232,8 +241,11 @@ void run_linear(const LinearArgs& args, const LinearRange& range, void* scratch)
     while (panel < range.panel_end) {
       int num_panels = wanted;
       while (panel + num_panels > range.panel_end) num_panels /= 2;
-      run_panels<Op, kShape>(args, row, row_end, panel, num_panels,
-                             panel + num_panels < range.panel_end, static_cast<float*>(scratch));
+      const bool has_next =
+          panel + num_panels < range.panel_end ||
+          (kShape.fetches_past_range && range.has_next && row_end == range.row_end);
+      run_panels<Op, kShape>(args, row, row_end, panel, num_panels, has_next,
+                             static_cast<float*>(scratch));
       panel += num_panels;
     }
   }
