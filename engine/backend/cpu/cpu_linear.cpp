@@ -297,25 +297,51 @@ std::int64_t CpuLinear::panels_per_task(const kernels::LinearKernel& kernel,
     return round_up(panels, kernel.panel_group);
   }
   const bool is_gate_up = args.epilogue == kernels::LinearEpilogue::kGateMul;
-  return round_up(panels, args.num_rows <= 2 && !is_gate_up ? 1 : 2);
+  return round_up(panels, args.num_rows < kernels::CpuKernels::kFewRows && !is_gate_up ? 1 : 2);
 }
 
-std::optional<std::int64_t> CpuLinear::Part::take() {
-  const std::atomic_ref<std::int64_t> next(next_panel_task);
+std::optional<CpuLinear::Tasks> CpuLinear::Part::take(std::int64_t max_tasks) {
+  const std::atomic_ref<std::int64_t> next(next_task);
   // Looked at before it is counted up: most threads find most parts empty.
-  if (next.load(std::memory_order_relaxed) >= end_panel_task) return std::nullopt;
-  const std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
-  return task < end_panel_task ? std::optional(task) : std::nullopt;
+  const std::int64_t num_left = end_task - next.load(std::memory_order_relaxed);
+  if (num_left <= 0) return std::nullopt;
+  const std::int64_t count = std::clamp<std::int64_t>(num_left / 2, 1, max_tasks);
+  const std::int64_t begin = next.fetch_add(count, std::memory_order_relaxed);
+  if (begin >= end_task) return std::nullopt;
+  return Tasks{begin, std::min(begin + count, end_task)};
+}
+
+void CpuLinear::give_threads_parts(std::int64_t num_rows, std::int64_t num_tasks) {
+  parts_.clear();
+  const std::int64_t num_threads = pool_.num_threads();
+  for (std::int64_t i = 0; i < num_threads; ++i) {
+    parts_.push_back({0, num_rows, i * num_tasks / num_threads, (i + 1) * num_tasks / num_threads});
+  }
+}
+
+template <typename F>
+void CpuLinear::run_parts(std::int64_t num_tasks, std::int64_t max_tasks, const F& run) {
+  pool_.run_team(num_tasks, [&](std::int32_t thread) {
+    void* scratch = scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      Part& part = parts_[(static_cast<std::size_t>(thread) + i) % parts_.size()];
+      while (const std::optional<Tasks> tasks = part.take(max_tasks)) run(part, *tasks, scratch);
+    }
+  });
 }
 
 // Cuts the output into rectangles: along the panels first, since each panel's weights are then read
 // once, and along the rows when the panels do not keep all threads busy or a thread's cache would
 // not hold the activations of all rows. Each thread begins with a part of its own, of the rows or
 // else of the panels, so that its activations stay in its caches and its weights follow each other
-// in memory.
+// in memory. With few rows a thread takes its last panels two by two: all of them wait for memory,
+// and at the end for whoever took the last task.
 void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                           std::int64_t num_panels) {
-  const std::int64_t task_panels = panels_per_task(kernel, args, num_panels);
+  const std::int64_t max_panels = panels_per_task(kernel, args, num_panels);
+  const std::int64_t task_panels = args.num_rows < kernels::CpuKernels::kFewRows
+                                       ? std::min<std::int64_t>(max_panels, 2)
+                                       : max_panels;
   const std::int64_t panel_tasks = ceil_div(num_panels, task_panels);
   const std::int64_t wanted = kTasksPerThread / 2 * pool_.num_threads();
   const std::int64_t row_bytes =
@@ -326,33 +352,25 @@ void CpuLinear::run_tasks(const kernels::LinearKernel& kernel, const kernels::Li
                                                           std::max(for_threads, for_caches));
   const std::int64_t rows_per_task =
       round_up(ceil_div(args.num_rows, row_parts), kernel.row_multiple);
-  parts_.clear();
   if (rows_per_task < args.num_rows) {
+    parts_.clear();
     for (std::int64_t row = 0; row < args.num_rows; row += rows_per_task) {
       parts_.push_back({row, std::min(row + rows_per_task, args.num_rows), 0, panel_tasks});
     }
   } else {
-    for (std::int64_t i = 0; i < pool_.num_threads(); ++i) {
-      parts_.push_back({0, args.num_rows, i * panel_tasks / pool_.num_threads(),
-                        (i + 1) * panel_tasks / pool_.num_threads()});
-    }
+    give_threads_parts(args.num_rows, panel_tasks);
   }
   const std::int64_t num_tasks = panel_tasks * ceil_div(args.num_rows, rows_per_task);
-  pool_.run_team(num_tasks, [&](std::int32_t thread) {
-    void* scratch = scratch_.as<std::byte>() + static_cast<std::size_t>(thread) * scratch_stride_;
-    for (std::size_t i = 0; i < parts_.size(); ++i) {
-      Part& part = parts_[(static_cast<std::size_t>(thread) + i) % parts_.size()];
-      while (const std::optional<std::int64_t> task = part.take()) {
-        const std::int64_t panel = *task * task_panels;
-        kernel.run(args,
-                   {.row_begin = part.row_begin,
-                    .row_end = part.row_end,
-                    .panel_begin = panel,
-                    .panel_end = std::min(panel + task_panels, num_panels)},
-                   scratch);
-      }
-    }
-  });
+  run_parts(num_tasks, max_panels / task_panels,
+            [&](const Part& part, const Tasks& tasks, void* scratch) {
+              kernel.run(args,
+                         {.row_begin = part.row_begin,
+                          .row_end = part.row_end,
+                          .panel_begin = tasks.begin * task_panels,
+                          .panel_end = std::min(tasks.end * task_panels, num_panels),
+                          .has_next = tasks.end < part.end_task},
+                         scratch);
+            });
 }
 
 }  // namespace llmrun

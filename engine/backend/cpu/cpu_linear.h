@@ -80,17 +80,29 @@ class CpuLinear {
   void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                  std::int64_t num_panels);
 
-  // Tasks that a thread takes one after the other: these rows, and panels in the order of memory.
+  // A half-open range of tasks.
+  struct Tasks {
+    std::int64_t begin;
+    std::int64_t end;
+  };
+
+  // Tasks that a thread takes one after the other: these rows, and weights in the order of memory.
   // Threads count in their own parts without disturbing each other.
   struct alignas(64) Part {
     std::int64_t row_begin;
     std::int64_t row_end;
-    std::int64_t next_panel_task;
-    std::int64_t end_panel_task;
+    std::int64_t next_task;
+    std::int64_t end_task;
 
-    // The next panel task, for the calling thread alone; nothing when all are taken.
-    std::optional<std::int64_t> take();
+    // The next tasks, for the calling thread alone: up to `max_tasks`, at most half of what is left
+    // so that the last are taken one by one. Nothing when all are taken.
+    std::optional<Tasks> take(std::int64_t max_tasks);
   };
+  // Parts of all rows, one a thread.
+  void give_threads_parts(std::int64_t num_rows, std::int64_t num_tasks);
+  // Calls run(part, tasks, scratch) until the tasks of all parts are done.
+  template <typename F>
+  void run_parts(std::int64_t num_tasks, std::int64_t max_tasks, const F& run);
 
   ThreadPool& pool_;
   const kernels::CpuKernels& kernels_;
