@@ -32,8 +32,10 @@ struct LinearArgs {
   std::int64_t activation_stride = 0;  // elements from row to row
   std::int64_t num_rows = 0;           // M, rows of x
   const void* weight = nullptr;
+  std::int64_t panel_stride = 0;      // elements from panel to panel: 16 K of the whole weight
   std::int64_t num_columns = 0;       // N, columns of c. kGateMul: a multiple of 32
-  std::int64_t depth = 0;             // K; padded to kDepthAlignment for bf16
+  std::int64_t depth = 0;             // K, or the part of it to run over; a multiple of
+                                      // kDepthAlignment for bf16
   const float* bias = nullptr;        // N rounded up to whole panels, or null
   float* out = nullptr;               // [M, out_stride]
   std::uint16_t* out_bf16 = nullptr;  // kGateMul: the result rounded to bf16, instead of `out`

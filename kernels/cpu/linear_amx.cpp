@@ -166,7 +166,7 @@ void run(const LinearArgs& args, const LinearRange& range, void* scratch) {
   bool is_whole_block = true;
   BlockArgs block = {};
   block.a_stride = args.activation_stride;
-  block.w_stride = kPanelColumns * args.depth;
+  block.w_stride = args.panel_stride;
   block.num_tiles = args.depth / kTileDepth;
   block.c = static_cast<float*>(scratch);
   float* other_c = block.c + kBlockSums;

@@ -203,7 +203,7 @@ void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row
       num_rows <= kShape.single_pass_rows ? 1 : (num_rows + kShape.max_rows - 1) / kShape.max_rows;
   TileArgs<Op> tile;
   tile.a_stride = a_stride;
-  tile.panel_stride = args.depth * kPanelColumns;
+  tile.panel_stride = args.panel_stride;
   const auto* weight =
       static_cast<const typename Op::Weight*>(args.weight) + panel * tile.panel_stride;
   const std::int64_t depth_block =
@@ -215,7 +215,10 @@ void run_panels(const LinearArgs& args, std::int64_t row_begin, std::int64_t row
     tile.w = weight + k * kPanelColumns;
     tile.accumulate = k > 0;
     const typename Op::Weight* next = tile.w + depth_block * kPanelColumns;
-    if (is_last) next = has_next ? weight + num_panels * tile.panel_stride : nullptr;
+    if (is_last) {
+      next =
+          has_next ? tile.w + (num_panels - 1) * tile.panel_stride + rest * kPanelColumns : nullptr;
+    }
     std::int64_t row = 0;
     for (std::int64_t group = 0; group < num_groups; ++group) {
       const auto rows = static_cast<int>((num_rows - row) / (num_groups - group));

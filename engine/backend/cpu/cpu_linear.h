@@ -47,8 +47,9 @@ class CpuLinearWeight final : public LinearWeight {
 
 class CpuLinear {
  public:
-  // `deterministic`: one kernel whatever the number of rows. It matters on AMX only; the other
-  // kernels give a row the same bits in any batch anyway.
+  // `deterministic`: one kernel whatever the number of rows. It matters only where few rows have a
+  // kernel of their own, which is on AMX; other kernels give a row the same bits in any batch
+  // anyway.
   CpuLinear(ThreadPool& pool, const kernels::CpuKernels& kernels, bool deterministic);
 
   std::unique_ptr<CpuLinearWeight> pack(const LinearSource& source, DType dtype);
@@ -79,6 +80,10 @@ class CpuLinear {
                                std::int64_t num_panels) const;
   void run_tasks(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
                  std::int64_t num_panels);
+  std::int64_t depth_of_parts(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
+                              std::int64_t num_panels) const;
+  void run_depth_parts(const kernels::LinearKernel& kernel, const kernels::LinearArgs& args,
+                       std::int64_t num_panels, std::int64_t part_depth);
 
   // A half-open range of tasks.
   struct Tasks {
@@ -98,6 +103,10 @@ class CpuLinear {
     // so that the last are taken one by one. Nothing when all are taken.
     std::optional<Tasks> take(std::int64_t max_tasks);
   };
+  // Tasks of a panel that are done, 0 between products.
+  struct alignas(64) NumDone {
+    std::int64_t count = 0;
+  };
   // Parts of all rows, one a thread.
   void give_threads_parts(std::int64_t num_rows, std::int64_t num_tasks);
   // Calls run(part, tasks, scratch) until the tasks of all parts are done.
@@ -109,7 +118,9 @@ class CpuLinear {
   bool deterministic_;
   HostBuffer activations_;
   std::vector<Part> parts_;
-  HostBuffer scratch_;  // scratch_stride_ bytes a thread
+  std::vector<NumDone> num_done_;  // a panel each
+  HostBuffer sums_;                // of the tasks of run_depth_parts, each [num_rows, 16]
+  HostBuffer scratch_;             // scratch_stride_ bytes a thread
   std::size_t scratch_stride_ = 0;
 };
 

@@ -57,6 +57,13 @@ class LinearCase {
     run(ranges, out.data(), nullptr);
     return out;
   }
+  // kAdd in two steps, the depth divided at `cut`.
+  AlignedVector<float> run_in_two_parts(std::int64_t cut) const {
+    AlignedVector<float> out = initial_out_;
+    run(all(), out.data(), nullptr, {0, cut});
+    run(all(), out.data(), nullptr, {cut, padded_depth_});
+    return out;
+  }
   AlignedVector<float> run() const { return run(all()); }
   // kGateMul rounded to bf16.
   std::vector<std::uint16_t> run_to_bf16() const {
@@ -86,6 +93,11 @@ class LinearCase {
  private:
   std::vector<LinearRange> all() const { return {{0, shape_.rows, 0, num_panels_}}; }
   void run(const std::vector<LinearRange>& ranges, float* out, std::uint16_t* out_bf16) const {
+    run(ranges, out, out_bf16, {0, padded_depth_});
+  }
+  // Over a part [begin, end) of the depth; the bias belongs to the first.
+  void run(const std::vector<LinearRange>& ranges, float* out, std::uint16_t* out_bf16,
+           std::pair<std::int64_t, std::int64_t> depth) const {
     AlignedVector<std::byte> activations;
     if (kernel_.pack_activations != nullptr) {
       activations.resize(static_cast<std::size_t>(shape_.rows * padded_depth_) *
@@ -104,14 +116,17 @@ class LinearCase {
       }
     }
     LinearArgs args;
+    const auto element = static_cast<std::int64_t>(is_bf16_ ? 2 : 4);
     args.activations =
-        activations.empty() ? static_cast<const void*>(x_.data()) : activations.data();
+        (activations.empty() ? reinterpret_cast<const std::byte*>(x_.data()) : activations.data()) +
+        depth.first * static_cast<std::int64_t>(dtype_bytes(kernel_.activation_dtype));
     args.activation_stride = activations.empty() ? shape_.depth : padded_depth_;
     args.num_rows = shape_.rows;
-    args.weight = packed_.data();
+    args.weight = packed_.data() + depth.first * kPanelColumns * element;
+    args.panel_stride = padded_depth_ * kPanelColumns;
     args.num_columns = shape_.columns;
-    args.depth = padded_depth_;
-    args.bias = bias_.empty() ? nullptr : bias_.data();
+    args.depth = depth.second - depth.first;
+    args.bias = bias_.empty() || depth.first > 0 ? nullptr : bias_.data();
     args.out = out;
     args.out_bf16 = out_bf16;
     args.out_stride = out_columns_;
@@ -257,6 +272,24 @@ TEST_CASE("a row's result is the same bits whatever the rows, ranges and blocks 
         if (epilogue != LinearEpilogue::kAdd) {
           CHECK(std::memcmp(whole.data(), part.data(), bytes) == 0);
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("linear kernels run over a part of the depth") {
+  for (const NamedKernel& named : runnable_kernels()) {
+    for (const std::int64_t rows : {1, 7, 40}) {
+      const LinearCase linear(named, {rows, 100, 700}, LinearEpilogue::kAdd, true);
+      const AlignedVector<float> whole = linear.run();
+      for (const std::int64_t cut : {32, 352, 672}) {
+        const AlignedVector<float> parts = linear.run_in_two_parts(cut);
+        std::size_t num_equal = 0;  // but for rounding
+        for (std::size_t i = 0; i < whole.size(); ++i) {
+          num_equal += std::abs(whole[i] - parts[i]) < 1e-3F ? 1U : 0U;
+        }
+        INFO(std::string(named.kernel->name) << " rows " << rows << " cut " << cut);
+        CHECK(num_equal == whole.size());
       }
     }
   }
