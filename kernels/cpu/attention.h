@@ -1,4 +1,5 @@
-// Causal attention over a paged KV cache, one (sequence, KV head, block of query tokens) at a time.
+// Causal attention over a paged KV cache, one (sequence, query heads of a KV head, block of query
+// tokens) at a time.
 //
 // The context is walked in tiles of kKvTile positions. kKvTile * kTilesPerSplit positions form a
 // split: an online softmax of its own, merged into the result in ascending order. Tiles and splits
@@ -38,14 +39,17 @@ struct AttentionArgs {
 };
 
 // Query tokens [first_token, first_token + num_tokens) of the step, all of one sequence, at
-// positions first_position and on.
+// positions first_position and on; query heads [first_head, first_head + num_heads) of the group of
+// one KV head. A row is a token's head; the heads of a token follow each other.
 struct AttentionTask {
   std::int64_t first_token = 0;
   std::int64_t num_tokens = 0;
   std::int64_t first_position = 0;
   const std::int32_t* block_table = nullptr;  // of the sequence
   std::int64_t kv_head = 0;
-  std::int64_t num_rows(const AttentionArgs& args) const { return num_tokens * args.group_size; }
+  std::int64_t first_head = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t num_rows() const { return num_tokens * num_heads; }
 };
 
 // Floats of one row's unmerged result: maximum, sum, 14 unused, head_dim rounded up to 16 sums.

@@ -105,15 +105,15 @@ void begin_group(const AttentionArgs& args, const AttentionTask& task, std::int6
     Vec block[kLanes];
     for (std::int64_t lane = 0; lane < kLanes; ++lane) {
       const std::int64_t row = group * kLanes + lane;
-      const std::int64_t token = task.first_token + row / args.group_size;
-      const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+      const std::int64_t token = task.first_token + row / task.num_heads;
+      const std::int64_t head = task.first_head + row % task.num_heads;
       const float* from = args.q + token * args.q_stride + head * args.head_dim;
-      const std::int64_t valid = row < task.num_rows(args) ? args.head_dim : 0;
+      const std::int64_t valid = row < task.num_rows() ? args.head_dim : 0;
       alignas(64) std::uint16_t halves[kTileDepth];
       (load_up_to(from, d, valid) * scale).store_bf16(halves);
       (load_up_to(from, d + kLanes, valid) * scale).store_bf16(halves + kLanes);
       block[lane].v = _mm512_castsi512_ps(_mm512_load_si512(halves));
-      state.position()[lane] = static_cast<float>(task.first_position + row / args.group_size);
+      state.position()[lane] = static_cast<float>(task.first_position + row / task.num_heads);
       if (args.alibi_slopes != nullptr && valid > 0) state.slope()[lane] = args.alibi_slopes[head];
     }
     store_transposed(block, to, kTileDepth);
@@ -297,9 +297,9 @@ void weigh_group(const AmxScratch& scratch, const GroupState& state) {
 // A tile of positions that begins at `begin`, for the rows of one group.
 void attend_group(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
                   std::int64_t group, const AmxScratch& scratch) {
-  const std::int64_t last_row = std::min((group + 1) * kLanes, task.num_rows(args)) - 1;
-  const std::int64_t first = task.first_position + group * kLanes / args.group_size;
-  const std::int64_t last = task.first_position + last_row / args.group_size;
+  const std::int64_t last_row = std::min((group + 1) * kLanes, task.num_rows()) - 1;
+  const std::int64_t first = task.first_position + group * kLanes / task.num_heads;
+  const std::int64_t last = task.first_position + last_row / task.num_heads;
   if (last < begin) return;  // the tile is in the future of all of them
   const std::int64_t window = args.sliding_window;
   const bool is_masked = begin + kKvTile - 1 > first || (window > 0 && begin <= last - window);
@@ -316,7 +316,7 @@ void write_group(const AttentionArgs& args, const AttentionTask& task, std::int6
                  const AmxScratch& scratch) {
   const GroupState state = scratch.state(group);
   const Vec sum = Vec::load(state.sum());
-  const std::int64_t num_rows = std::min(kLanes, task.num_rows(args) - group * kLanes);
+  const std::int64_t num_rows = std::min(kLanes, task.num_rows() - group * kLanes);
   for (std::int64_t d = 0; d < args.head_dim; d += kLanes) {
     Vec block[kLanes];
     for (std::int64_t i = 0; i < kLanes; ++i) {
@@ -326,8 +326,8 @@ void write_group(const AttentionArgs& args, const AttentionTask& task, std::int6
     const int count = static_cast<int>(std::min(kLanes, args.head_dim - d));
     for (std::int64_t lane = 0; lane < num_rows; ++lane) {
       const std::int64_t row = group * kLanes + lane;
-      const std::int64_t token = task.first_token + row / args.group_size;
-      const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+      const std::int64_t token = task.first_token + row / task.num_heads;
+      const std::int64_t head = task.first_head + row % task.num_heads;
       const std::int64_t offset = token * args.out_stride + head * args.head_dim + d;
       const Vec value = block[lane];
       if (args.out_bf16 != nullptr) {
@@ -343,7 +343,7 @@ void write_group(const AttentionArgs& args, const AttentionTask& task, std::int6
 
 void run(const AttentionArgs& args, const AttentionTask& task, void* memory) {
   const AmxTiles tiles;
-  const std::int64_t num_groups = num_groups_of(task.num_rows(args));
+  const std::int64_t num_groups = num_groups_of(task.num_rows());
   const AmxScratch scratch(memory, num_groups, args.head_dim);
   for (std::int64_t group = 0; group < num_groups; ++group) {
     begin_group(args, task, group, scratch);

@@ -288,10 +288,10 @@ inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, st
                         std::int64_t count, float* states, const AttentionScratch& scratch) {
   const std::int64_t padded = round_up(args.head_dim, 16);
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
-  const std::int64_t num_rows = task.num_rows(args);
+  const std::int64_t num_rows = task.num_rows();
   // Rows of tokens before the tile see nothing of it.
   const std::int64_t first_token = begin > task.first_position ? begin - task.first_position : 0;
-  const std::int64_t first_row = first_token * args.group_size;
+  const std::int64_t first_row = first_token * task.num_heads;
 
   multiply({.a = scratch.q + first_row * padded,
             .a_stride = padded,
@@ -303,8 +303,8 @@ inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, st
             .accumulate = false},
            num_rows - first_row, round_up(count, 16));
   for (std::int64_t row = first_row; row < num_rows; ++row) {
-    const std::int64_t position = task.first_position + row / args.group_size;
-    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+    const std::int64_t position = task.first_position + row / task.num_heads;
+    const std::int64_t head = task.first_head + row % task.num_heads;
     const Visible visible = visible_in_tile(args, position, begin);
     float* score = scratch.score + row * kKvTile;
     if (visible.first >= visible.last) {  // before this row's window
@@ -352,9 +352,9 @@ inline void merge_state(float* merged, const float* state, std::int64_t padded) 
 
 inline void write_rows(const AttentionArgs& args, const AttentionTask& task, float* merged) {
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
-  for (std::int64_t row = 0; row < task.num_rows(args); ++row) {
-    const std::int64_t token = task.first_token + row / args.group_size;
-    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+  for (std::int64_t row = 0; row < task.num_rows(); ++row) {
+    const std::int64_t token = task.first_token + row / task.num_heads;
+    const std::int64_t head = task.first_head + row % task.num_heads;
     float* state = merged + row * state_stride;
     const std::int64_t offset = token * args.out_stride + head * args.head_dim;
     const Vec sum = Vec::broadcast(state_sum(state));
@@ -377,9 +377,9 @@ inline void write_rows(const AttentionArgs& args, const AttentionTask& task, flo
 inline void load_queries(const AttentionArgs& args, const AttentionTask& task, float* q) {
   const std::int64_t padded = round_up(args.head_dim, 16);
   const Vec scale = Vec::broadcast(args.scale);
-  for (std::int64_t row = 0; row < task.num_rows(args); ++row) {
-    const std::int64_t token = task.first_token + row / args.group_size;
-    const std::int64_t head = task.kv_head * args.group_size + row % args.group_size;
+  for (std::int64_t row = 0; row < task.num_rows(); ++row) {
+    const std::int64_t token = task.first_token + row / task.num_heads;
+    const std::int64_t head = task.first_head + row % task.num_heads;
     const float* from = args.q + token * args.q_stride + head * args.head_dim;
     for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
       const Vec value =
@@ -407,7 +407,7 @@ void walk_split(const AttentionArgs& args, const AttentionTask& task, std::int64
 template <class Attend>
 void walk_splits(const AttentionArgs& args, const AttentionTask& task, float* states, float* merged,
                  const Attend& attend) {
-  const std::int64_t num_rows = task.num_rows(args);
+  const std::int64_t num_rows = task.num_rows();
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
   const AttentionSpan span = attention_span(args, task);
   clear_states(merged, num_rows, state_stride);
@@ -432,7 +432,7 @@ inline void load_and_attend(const AttentionArgs& args, const AttentionTask& task
 }
 
 inline void run_attention(const AttentionArgs& args, const AttentionTask& task, void* memory) {
-  const AttentionScratch scratch(memory, task.num_rows(args), args.head_dim);
+  const AttentionScratch scratch(memory, task.num_rows(), args.head_dim);
   load_queries(args, task, scratch.q);
   walk_splits(args, task, scratch.state, scratch.merged,
               [&](std::int64_t begin, std::int64_t count) {
@@ -443,9 +443,9 @@ inline void run_attention(const AttentionArgs& args, const AttentionTask& task, 
 
 inline void run_attention_split(const AttentionArgs& args, const AttentionTask& task,
                                 std::int64_t split, float* state, void* memory) {
-  const AttentionScratch scratch(memory, task.num_rows(args), args.head_dim);
+  const AttentionScratch scratch(memory, task.num_rows(), args.head_dim);
   load_queries(args, task, scratch.q);
-  clear_states(state, task.num_rows(args), AttentionScratch::state_floats(args.head_dim));
+  clear_states(state, task.num_rows(), AttentionScratch::state_floats(args.head_dim));
   walk_split(args, task, split, [&](std::int64_t begin, std::int64_t count) {
     load_and_attend(args, task, begin, count, state, scratch);
   });
@@ -453,7 +453,7 @@ inline void run_attention_split(const AttentionArgs& args, const AttentionTask& 
 
 inline void merge_attention_splits(const AttentionArgs& args, const AttentionTask& task,
                                    std::int64_t num_splits, const float* states, void* memory) {
-  const std::int64_t num_rows = task.num_rows(args);
+  const std::int64_t num_rows = task.num_rows();
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
   const AttentionScratch scratch(memory, num_rows, args.head_dim);
   clear_states(scratch.merged, num_rows, state_stride);

@@ -14,11 +14,19 @@ constexpr std::int64_t kTasksPerThread = 4;
 }  // namespace
 
 void CpuAttention::run(const kernels::AttentionArgs& args, const ForwardBatch& batch) {
-  plan(args, batch);
+  plan(args, batch, args.group_size);
   divide(args);
+  // Heads that share keys and values are attended to by several threads only when threads would
+  // have nothing to do: each of them reads the keys and values. A row's bits stay the same.
+  const std::int64_t tasks_per_group =
+      pool_.num_threads() / std::max<std::int64_t>(std::ssize(pieces_), 1);
+  if (tasks_per_group > 1 && args.group_size > 1) {
+    plan(args, batch, (args.group_size + tasks_per_group - 1) / tasks_per_group);
+    divide(args);
+  }
   std::int64_t max_rows = 0;
   for (const kernels::AttentionTask& task : tasks_) {
-    max_rows = std::max(max_rows, task.num_rows(args));
+    max_rows = std::max(max_rows, task.num_rows());
   }
   const std::size_t stride = std::max(kernel_.scratch_bytes(max_rows, args.head_dim),
                                       many_rows_kernel_.scratch_bytes(max_rows, args.head_dim));
@@ -32,7 +40,7 @@ void CpuAttention::run(const kernels::AttentionArgs& args, const ForwardBatch& b
         const kernels::AttentionTask& task = tasks_[piece.task];
         if (piece.split < 0) {
           const bool has_many_rows =
-              args.is_bf16 && task.num_rows(args) >= kernels::CpuKernels::kManyRows;
+              args.is_bf16 && task.num_tokens * args.group_size >= kernels::CpuKernels::kManyRows;
           (has_many_rows ? many_rows_kernel_ : kernel_).run(args, task, scratch_of(thread));
         } else {
           kernel_.run_split(args, task, piece.split, states_.as<float>() + piece.state_offset,
@@ -47,7 +55,8 @@ void CpuAttention::run(const kernels::AttentionArgs& args, const ForwardBatch& b
       });
 }
 
-void CpuAttention::plan(const kernels::AttentionArgs& args, const ForwardBatch& batch) {
+void CpuAttention::plan(const kernels::AttentionArgs& args, const ForwardBatch& batch,
+                        std::int64_t heads_per_task) {
   const std::int64_t tokens_per_task = std::max<std::int64_t>(kRowsPerTask / args.group_size, 1);
   const auto* query_start = batch.query_start_loc.as<std::int32_t>();
   const auto* seq_lens = batch.seq_lens.as<std::int32_t>();
@@ -55,16 +64,21 @@ void CpuAttention::plan(const kernels::AttentionArgs& args, const ForwardBatch& 
   tasks_.clear();
   for (std::int64_t s = 0; s < batch.num_sequences; ++s) {
     const std::int64_t query_len = query_start[s + 1] - query_start[s];
-    for (std::int64_t head = 0; head < args.num_kv_heads; ++head) {
+    for (std::int64_t head = 0; head < args.num_kv_heads * args.group_size;) {
+      const std::int64_t num_heads =
+          std::min(heads_per_task, args.group_size - head % args.group_size);
       for (std::int64_t token = 0; token < query_len; token += tokens_per_task) {
         kernels::AttentionTask task;
         task.first_token = query_start[s] + token;
         task.num_tokens = std::min(tokens_per_task, query_len - token);
         task.first_position = seq_lens[s] - query_len + token;
         task.block_table = batch.block_tables.as<std::int32_t>() + s * max_blocks;
-        task.kv_head = head;
+        task.kv_head = head / args.group_size;
+        task.first_head = head;
+        task.num_heads = num_heads;
         tasks_.push_back(task);
       }
+      head += num_heads;
     }
   }
 }
@@ -96,7 +110,7 @@ void CpuAttention::divide(const kernels::AttentionArgs& args) {
                          .split = first + split,
                          .state_offset = num_floats,
                          .num_positions = kernels::kKvSplit});
-      num_floats += task.num_rows(args) * state_floats;
+      num_floats += task.num_rows() * state_floats;
     }
   }
   states_.reserve(static_cast<std::size_t>(num_floats) * sizeof(float));

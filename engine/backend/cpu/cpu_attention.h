@@ -37,7 +37,8 @@ class CpuAttention {
     std::int64_t state_offset = 0;
   };
 
-  void plan(const kernels::AttentionArgs& args, const ForwardBatch& batch);
+  void plan(const kernels::AttentionArgs& args, const ForwardBatch& batch,
+            std::int64_t heads_per_task);
   void divide(const kernels::AttentionArgs& args);
 
   ThreadPool& pool_;

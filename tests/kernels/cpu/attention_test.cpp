@@ -73,10 +73,11 @@ class AttentionCase {
 
   // The new tokens in tasks of `tokens_per_task`; q and out have a row for each context token.
   AlignedVector<float> run(const AttentionKernel& kernel, std::int64_t tokens_per_task,
-                           bool by_splits) const {
+                           bool by_splits, std::int64_t heads_per_task = 1 << 10) const {
     AlignedVector<float> out(static_cast<std::size_t>(s_.context * row_size()), -7.0F);
     const AttentionArgs attention = args(out.data());
-    for (std::int64_t head = 0; head < s_.num_kv_heads; ++head) {
+    for (std::int64_t head = 0; head < num_heads();) {
+      const std::int64_t heads = std::min(heads_per_task, s_.group_size - head % s_.group_size);
       for (std::int64_t token = s_.context - s_.num_new; token < s_.context;
            token += tokens_per_task) {
         AttentionTask task;
@@ -84,9 +85,12 @@ class AttentionCase {
         task.num_tokens = std::min(tokens_per_task, s_.context - token);
         task.first_position = token;
         task.block_table = table_.data();
-        task.kv_head = head;
+        task.kv_head = head / s_.group_size;
+        task.first_head = head;
+        task.num_heads = heads;
         run_task(kernel, attention, task, by_splits);
       }
+      head += heads;
     }
     return out;
   }
@@ -151,7 +155,7 @@ class AttentionCase {
 
   void run_task(const AttentionKernel& kernel, const AttentionArgs& attention,
                 const AttentionTask& task, bool by_splits) const {
-    const std::int64_t rows = task.num_rows(attention);
+    const std::int64_t rows = task.num_rows();
     AlignedVector<std::byte> scratch(kernel.scratch_bytes(rows, s_.head_dim));
     if (!by_splits) return kernel.run(attention, task, scratch.data());
     const AttentionSpan span = attention_span(attention, task);
@@ -264,7 +268,7 @@ TEST_CASE("attention agrees with a plain softmax") {
   }
 }
 
-TEST_CASE("a row's attention is the same bits alone, in a chunk, split or not") {
+TEST_CASE("a row's attention is the same bits alone, in a chunk, with some heads, split or not") {
   const Setting long_context = {.context = 1200, .num_new = 150, .group_size = 7, .head_dim = 32};
   const Setting windowed = {.context = 900,
                             .num_new = 120,
@@ -279,6 +283,9 @@ TEST_CASE("a row's attention is the same bits alone, in a chunk, split or not") 
       const AlignedVector<float> alone = attention.run(kernel, 1, false);
       CHECK(attention.run(kernel, 1, true) == alone);
       CHECK(attention.run(kernel, 13, false) == alone);
+      CHECK(attention.run(kernel, 1, false, 1) == alone);
+      CHECK(attention.run(kernel, 1, true, 3) == alone);
+      CHECK(attention.run(kernel, 13, false, 2) == alone);
       CHECK(attention.run(kernel, 150, true) == alone);
     }
   }
@@ -297,6 +304,7 @@ TEST_CASE("a NaN query gives NaN, not a plausible number") {
     task.first_token = 19;
     task.num_tokens = 1;
     task.first_position = 0;
+    task.num_heads = 1;
     task.block_table = table.data();
     const AttentionKernel& kernel = cpu_kernels(isa).attention;
     AlignedVector<std::byte> scratch(kernel.scratch_bytes(1, 64));
