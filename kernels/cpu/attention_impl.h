@@ -208,12 +208,31 @@ void load_values(const AttentionArgs& args, const void* const* rows, std::int64_
   }
 }
 
+// Asks for the cached rows of up to kKvTile positions from `begin` on.
+inline void fetch_rows(const AttentionArgs& args, const AttentionTask& task, const void* cache,
+                       std::int64_t begin) {
+  const std::int64_t rest = attention_span(args, task).end - begin;
+  if (rest <= 0) return;
+  const std::int64_t count = rest < kKvTile ? rest : kKvTile;
+  const void* rows[kKvTile];
+  find_rows(args, task, cache, begin, count, rows);
+  const std::int64_t row_bytes = args.head_dim * (args.is_bf16 ? 2 : 4);
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t byte = 0; byte < row_bytes; byte += 64) {
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + byte, 0, 2);
+    }
+  }
+}
+
+// The keys and values that follow are asked for early, since they come from memory.
 template <bool kIsBf16>
 void load_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
                std::int64_t count, const AttentionScratch& scratch) {
   const void* rows[kKvTile];
+  fetch_rows(args, task, args.value, begin);
   find_rows(args, task, args.key, begin, count, rows);
   load_keys<kIsBf16>(args, rows, count, scratch.key);
+  fetch_rows(args, task, args.key, begin + kKvTile);
   find_rows(args, task, args.value, begin, count, rows);
   load_values<kIsBf16>(args, rows, count, scratch.value);
 }
