@@ -7,9 +7,10 @@ Three workloads of one model shape with random bf16 weights, prefix cache off, e
   decode   1 prompt of 64 tokens, 128 output tokens: time per output token after the first
   prefill  1 prompt of 512 tokens: time to the first token
   batch    25 prompts of 64 tokens, 128 output tokens each: time until the last is done
-Each is compared with the time that the read bandwidth and the bf16 arithmetic allow, as llmrun-kernel-bench
-measures them right before: bytes of weights (and of the KV cache) over bandwidth, or operations over the peak,
-whichever takes longer, step by step. Writes DIR/results.json, DIR/results.md and DIR/kernels.md.
+Each run is compared with the time that the read bandwidth and the bf16 arithmetic allow, as llmrun-kernel-bench
+measures them right before and after it, the better of both: bytes of weights (and of the KV cache) over bandwidth, or
+operations over the peak, whichever takes longer, step by step. Shared machines change their speed by the minute; of
+each workload the run with the median share is told. Writes DIR/results.json, DIR/results.md and DIR/kernels.json.
 """
 import argparse
 import json
@@ -86,25 +87,45 @@ def generate(program, prompts, shape, threads):
     return [json.loads(line) for line in output.splitlines()]
 
 
-def measure(program, shape, threads, repeats):
-    """The median seconds of each workload."""
-    vocab = SHAPES[shape][6]
-    seconds = {"decode": [], "prefill": [], "batch": []}
+def measure_peaks(bench):
+    peaks = json.loads(run(bench + ["--output", "json", "--filter", "no row, the peaks alone"]))
+    return {"bandwidth": peaks["read_bytes_per_s"], "flops": peaks["bf16_flops_per_s"]}
+
+
+def limits(model, peaks):
+    """The least seconds of each workload."""
+    return {
+        "decode": statistics.mean(model.step_seconds(1, 1, 65 + i, peaks) for i in range(127)),
+        "prefill": model.step_seconds(512, 1, 512, peaks) + model.attention_flops * 512 * 513 / 2 / peaks["flops"],
+        "batch": limit_seconds(model, 25, 64, 128, peaks),
+    }
+
+
+def measure(program, bench, shape, threads, repeats):
+    """Of each workload its runs, each with its peaks, seconds, limit and share, in the order of their shares."""
+    model, vocab = Model(*SHAPES[shape]), SHAPES[shape][6]
+    runs = {"decode": [], "prefill": [], "batch": []}
     with tempfile.TemporaryDirectory() as folder:
         workloads = {name: (pathlib.Path(folder) / name, *size) for name, size in
                      {"decode": (1, 64, 128), "prefill": (1, 512, 1), "batch": (25, 64, 128)}.items()}
         for path, *size in workloads.values():
             write_prompts(path, *size, vocab)
+        before = measure_peaks(bench)
         for _ in range(repeats):  # interleaved, so that a slow moment of the machine hits all alike
             for name, (path, _, _, output_len) in workloads.items():
                 timings = [record["timings"] for record in generate(program, str(path), shape, threads)]
+                after = measure_peaks(bench)
                 if name == "decode":
-                    seconds[name].append((timings[0]["total_s"] - timings[0]["ttft_s"]) / (output_len - 1))
+                    seconds = (timings[0]["total_s"] - timings[0]["ttft_s"]) / (output_len - 1)
                 elif name == "prefill":
-                    seconds[name].append(timings[0]["ttft_s"])
+                    seconds = timings[0]["ttft_s"]
                 else:
-                    seconds[name].append(max(t["total_s"] for t in timings))
-    return {name: statistics.median(values) for name, values in seconds.items()}, seconds
+                    seconds = max(t["total_s"] for t in timings)
+                peaks = {peak: max(before[peak], after[peak]) for peak in before}
+                limit = limits(model, peaks)[name]
+                runs[name].append({"seconds": seconds, "limit_seconds": limit, "share": limit / seconds, "peaks": peaks})
+                before = after
+    return {name: sorted(values, key=lambda value: value["share"]) for name, values in runs.items()}
 
 
 def cpu_name():
@@ -126,32 +147,32 @@ def main():
     build, out = pathlib.Path(args.build), pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     bench = [str(build / "llmrun-kernel-bench"), "--device", "cpu", "--threads", str(args.threads), "--model-shape", args.model]
+    runs = measure(str(build / "llmrun"), bench, args.model, args.threads, args.repeats)
     kernels = json.loads(run(bench + ["--output", "json"]))
-    peaks = {"bandwidth": kernels["read_bytes_per_s"], "flops": kernels["bf16_flops_per_s"]}
-    medians, samples = measure(str(build / "llmrun"), args.model, args.threads, args.repeats)
 
-    model = Model(*SHAPES[args.model])
-    limits = {
-        "decode": statistics.mean(model.step_seconds(1, 1, 65 + i, peaks) for i in range(127)),
-        "prefill": model.step_seconds(512, 1, 512, peaks) + model.attention_flops * 512 * 513 / 2 / peaks["flops"],
-        "batch": limit_seconds(model, 25, 64, 128, peaks),
-    }
+    told = {name: values[(len(values) - 1) // 2] for name, values in runs.items()}
+    peaks = {peak: [value["peaks"][peak] for values in runs.values() for value in values] for peak in ("bandwidth", "flops")}
     version = run([str(build / "llmrun"), "--version"]).strip()
-    results = {"version": version, "cpu": cpu_name(), "device": kernels["device"], "model": args.model, "peaks": peaks,
-               "seconds": medians, "limit_seconds": limits, "samples": samples,
-               "share": {name: limits[name] / medians[name] for name in medians}}
+    results = {"version": version, "cpu": cpu_name(), "device": kernels["device"], "model": args.model,
+               "peaks": {peak: statistics.median(values) for peak, values in peaks.items()},
+               "peak_range": {peak: [min(values), max(values)] for peak, values in peaks.items()},
+               "seconds": {name: value["seconds"] for name, value in told.items()},
+               "limit_seconds": {name: value["limit_seconds"] for name, value in told.items()},
+               "share": {name: value["share"] for name, value in told.items()}, "runs": runs}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     (out / "kernels.json").write_text(json.dumps(kernels, indent=2) + "\n", encoding="utf-8")
 
-    rows = [("decode, 1 x 64/128", f"{1e3 * medians['decode']:.2f} ms/token", f"{1e3 * limits['decode']:.2f} ms", "decode"),
-            ("prefill, 512 tokens", f"{1e3 * medians['prefill']:.0f} ms", f"{1e3 * limits['prefill']:.0f} ms", "prefill"),
-            ("25 x 64/128", f"{medians['batch']:.2f} s ({25 * 128 / medians['batch']:.0f} tokens/s)",
-             f"{limits['batch']:.2f} s", "batch")]
+    seconds, limit = results["seconds"], results["limit_seconds"]
+    rows = [("decode, 1 x 64/128", f"{1e3 * seconds['decode']:.2f} ms/token", f"{1e3 * limit['decode']:.2f} ms", "decode"),
+            ("prefill, 512 tokens", f"{1e3 * seconds['prefill']:.0f} ms", f"{1e3 * limit['prefill']:.0f} ms", "prefill"),
+            ("25 x 64/128", f"{seconds['batch']:.2f} s ({25 * 128 / seconds['batch']:.0f} tokens/s)",
+             f"{limit['batch']:.2f} s", "batch")]
     table = ["| workload | measured | limit | share of the limit |", "|---|---|---|---|"]
     table += [f"| {name} | {measured} | {limit} | {100 * results['share'][key]:.0f} % |" for name, measured, limit, key in rows]
-    text = (f"{args.model} in bf16 on {results['cpu']} ({kernels['device']}): read bandwidth "
-            f"{peaks['bandwidth'] / 1e9:.1f} GB/s, bf16 peak {peaks['flops'] / 1e12:.2f} TFLOP/s, both measured in the same run; "
-            f"medians of {args.repeats}.\n\n" + "\n".join(table) + "\n")
+    low, high = ([results["peak_range"][peak][i] for peak in ("bandwidth", "flops")] for i in range(2))
+    text = (f"{args.model} in bf16 on {results['cpu']} ({kernels['device']}): read bandwidth {low[0] / 1e9:.1f} to {high[0] / 1e9:.1f} "
+            f"GB/s, bf16 peak {low[1] / 1e12:.2f} to {high[1] / 1e12:.2f} TFLOP/s, measured before and after each run; "
+            f"of {args.repeats} runs the one with the median share.\n\n" + "\n".join(table) + "\n")
     (out / "results.md").write_text(text, encoding="utf-8")
     print(text)
 
