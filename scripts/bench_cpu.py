@@ -172,9 +172,11 @@ def main():
     low, high = ([results["peak_range"][peak][i] for peak in ("bandwidth", "flops")] for i in range(2))
     text = (f"{args.model} in bf16 on {results['cpu']} ({kernels['device']}): read bandwidth {low[0] / 1e9:.1f} to {high[0] / 1e9:.1f} "
             f"GB/s, bf16 peak {low[1] / 1e12:.2f} to {high[1] / 1e12:.2f} TFLOP/s, measured before and after each run; "
-            f"of {args.repeats} runs the one with the median share.\n\n" + "\n".join(table) + "\n")
+            f"of {args.repeats} {'run' if args.repeats == 1 else 'runs'} the one with the median share.\n\n" + "\n".join(table) + "\n")
     (out / "results.md").write_text(text, encoding="utf-8")
     print(text)
+    if any(high > 1.1 * low for low, high in results["peak_range"].values()):
+        print("note: the machine's peaks changed by more than 10 % between the runs; is anything else running on it?")
 
 
 if __name__ == "__main__":

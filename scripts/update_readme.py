@@ -70,9 +70,20 @@ def speed():
                 ("1 prompt of 512 tokens: time to the first token", f"{1e3 * seconds['prefill']:.0f} ms", f"{1e3 * limits['prefill']:.0f} ms", "prefill"),
                 ("25 prompts of 64 tokens, 128 output tokens each: time for all", f"{seconds['batch']:.2f} s ({25 * 128 / seconds['batch']:.0f} tokens/s)",
                  f"{limits['batch']:.2f} s", "batch")]
-        table = "\n".join(f"| {name} | {measured} | {limit} | {100 * results['share'][key]:.0f} % |" for name, measured, limit, key in rows)
-        parts.append(f"{results['model']} in bf16 on {machine(results)}: {peaks['bandwidth'] / 1e9:.1f} GB/s read bandwidth, "
-                     f"{peaks['flops'] / 1e12:.2f} bf16 TFLOP/s, measured in the same run (`results/{folder.name}/`, by `scripts/bench_cpu.py`).\n\n"
+        def share(key):
+            shares = [run["share"] for run in results["runs"][key]] if "runs" in results else []
+            spread = f" ({100 * min(shares):.0f} to {100 * max(shares):.0f} %)" if shares else ""
+            return f"{100 * results['share'][key]:.0f} %{spread}"
+
+        if "runs" in results:
+            low, high = (results["peak_range"]["bandwidth"][i] / 1e9 for i in range(2))
+            measured_peaks = (f"{low:.1f} to {high:.1f} GB/s read bandwidth, {peaks['flops'] / 1e12:.2f} bf16 TFLOP/s, measured before and "
+                              f"after each of {len(results['runs']['decode'])} runs; the run with the median share, and the shares of all")
+        else:
+            measured_peaks = (f"{peaks['bandwidth'] / 1e9:.1f} GB/s read bandwidth, {peaks['flops'] / 1e12:.2f} bf16 TFLOP/s, measured once, "
+                              f"before the runs; medians of {len(results['samples']['decode'])}")
+        table = "\n".join(f"| {name} | {measured} | {limit} | {share(key)} |" for name, measured, limit, key in rows)
+        parts.append(f"{results['model']} in bf16 on {machine(results)}: {measured_peaks} (`results/{folder.name}/`, by `scripts/bench_cpu.py`).\n\n"
                      f"| workload | measured | limit | share of the limit |\n|---|---|---|---|\n{table}")
     return "\n\n".join(parts)
 
@@ -235,7 +246,7 @@ def naive_table(reports):
         return ""
     return ("`paged` against `naive` (static padded batches, contiguous KV memory, plain attention, no graphs), requests/s with the 95 % interval of the mean:\n\n"
             "| workload | paged | naive | paged / naive | transformers on an H200 |\n|---|---|---|---|---|\n" + "\n".join(rows) +
-            "\n\nThe last column is what Hugging Face transformers 5.17 did there: a naive backend slower than that would be a straw man.")
+            "\n\nThe last column is what Hugging Face transformers 5.17 did on an H200 when this project was planned (the run is not recorded here): a naive backend slower than that would be a straw man.")
 
 
 def ablation_table(folder, reports):
@@ -263,17 +274,22 @@ def ablation_table(folder, reports):
 def closing_sentences(reports):
     """Start-up, the demo model, what marks a run, and what all this does not show."""
     sentences = []
-    if "qwen2-7b-25x64-128" in reports:
-        case = bench.case_of(reports["qwen2-7b-25x64-128"][1], "paged")
-        sentences.append(f"From the start of loading to an engine that takes requests, with random weights of Qwen2-7B made on the card: {case['start_up']['engine_ready_s']:.1f} s.")
+    start_ups = [bench.case_of(report, "paged")["start_up"]["engine_ready_s"] for workload, report in reports.values()
+                 if workload.name.startswith("qwen2-7b-") and workload.name != "qwen2-7b-ablation"]
+    if start_ups:
+        sentences.append(f"From the start of loading to an engine that takes requests, with random weights of Qwen2-7B made on the card: {min(start_ups):.1f} "
+                         f"to {max(start_ups):.1f} s, the longest where products were measured, which a first start does.")
     demo_rates = [f"{bench.significant(bench.metric(case, 'output_tokens_per_s'))} with `{case['name']}`{'' if name == 'demo-cuda' else ' on the CPU'}"
                   for name in ("demo-cuda", "demo-cpu") if name in reports for case in reports[name][1]["cases"]]
     if demo_rates:
         sentences.append(f"The demo model's output tokens/s (200 prompts, 64 in, 128 out): {', '.join(demo_rates)}.")
-    capped = [workload.name for workload, report in reports.values()
-              if any(check["name"] == "power_cap" and check["status"] == "WARNING" for check in report["checks"])]
+    clocks = {workload.name: [[sample for case in report["cases"] for metric in case["metrics"] if metric["name"] == name
+                               for sample in metric["samples"]] for name in ("min_clock_mhz", "max_clock_mhz")]
+              for workload, report in reports.values()}
+    highest = max((clock for _, most in clocks.values() for clock in most), default=0)
+    capped = [f"{name} (down to {min(least):.0f} MHz)" for name, (least, _) in clocks.items() if least and min(least) < 0.97 * highest]
     if capped:
-        sentences.append(f"The power limit held the clocks back in {', '.join(capped)}.")
+        sentences.append(f"The power limit held the clocks, at most {highest:.0f} MHz, back in {', '.join(capped)}.")
     for workload, report in reports.values():
         sentences += [f"INVALID, {workload.name}: {check['case']}: {check['message']}." for check in bench.invalid_checks(report)]
     return " ".join(sentences + ["What these figures do not show: " + bench.NOT_SHOWN])

@@ -132,7 +132,7 @@ bool is_fault(const std::string& reason) {
 std::set<std::string> throttle_reasons(const CaseMeasurement& measurement, bool faults) {
   std::set<std::string> reasons;
   for (const RunMeasurement& run : measurement.runs) {
-    for (const DeviceTelemetry& reading : run.telemetry) {
+    for (const DeviceTelemetry& reading : run.telemetry_during()) {
       for (const std::string& reason : reading.throttle_reasons) {
         if (is_fault(reason) == faults) reasons.insert(reason);
       }
@@ -149,10 +149,33 @@ bool any_reading(const CaseMeasurement& measurement, Tells tells) {
   });
 }
 
-std::optional<std::string> throttling(const CaseMeasurement& measurement, bool faults) {
+// The lowest clock of the runs, as a share of the device's highest.
+std::optional<double> least_clock_share(const CaseMeasurement& measurement) {
+  std::optional<double> least;
+  for (const RunMeasurement& run : measurement.runs) {
+    for (const DeviceTelemetry& reading : run.telemetry_during()) {
+      if (!reading.clock_mhz || reading.max_clock_mhz.value_or(0) <= 0) continue;
+      const double share = static_cast<double>(*reading.clock_mhz) / *reading.max_clock_mhz;
+      least = std::min(least.value_or(share), share);
+    }
+  }
+  return least;
+}
+
+std::optional<std::string> throttling(const CaseMeasurement& measurement) {
   if (!any_reading(measurement, has_sensors)) return std::nullopt;
-  const std::set<std::string> reasons = throttle_reasons(measurement, faults);
+  const std::set<std::string> reasons = throttle_reasons(measurement, true);
   return reasons.empty() ? "" : fmt::format("clocks were held back: {}", fmt::join(reasons, ", "));
+}
+
+// Devices say that a cap is active also when it holds back nothing.
+std::optional<std::string> power_cap(const CaseMeasurement& measurement) {
+  if (!any_reading(measurement, has_sensors)) return std::nullopt;
+  const std::set<std::string> reasons = throttle_reasons(measurement, false);
+  const std::optional<double> share = least_clock_share(measurement);
+  if (reasons.empty() || share > 1 - kClockVariation) return "";
+  const std::string clock = share ? fmt::format(" to {:.0f} % of the highest", 100 * *share) : "";
+  return fmt::format("clocks were held back{}: {}", clock, fmt::join(reasons, ", "));
 }
 
 std::optional<std::string> other_processes(const CaseMeasurement& measurement) {
@@ -197,8 +220,8 @@ std::vector<Check> check_case(const CaseMeasurement& measurement, const CaseRepo
   checks.add("short_outputs", CheckStatus::kInvalid, short_outputs(measurement, workload));
   checks.add("token_counts", CheckStatus::kInvalid, wrong_counts(measurement));
   checks.add_measured("other_processes", CheckStatus::kInvalid, other_processes(measurement));
-  checks.add_measured("throttling", CheckStatus::kInvalid, throttling(measurement, true));
-  checks.add_measured("power_cap", CheckStatus::kWarning, throttling(measurement, false));
+  checks.add_measured("throttling", CheckStatus::kInvalid, throttling(measurement));
+  checks.add_measured("power_cap", CheckStatus::kWarning, power_cap(measurement));
   checks.add_measured("clock_variation", CheckStatus::kWarning, varied_clocks(report));
   checks.add("run_length", CheckStatus::kWarning, short_run(report));
   checks.add("stability", CheckStatus::kWarning, unstable(report));

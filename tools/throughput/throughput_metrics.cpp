@@ -59,21 +59,23 @@ Value bandwidth_percent(const Phase& phase, const RunFacts& facts) {
   return percent(phase.work.bytes, phase.seconds * facts.context.limits.read_bytes_per_second);
 }
 
+// The device's counter moves every tenth of a second or so: of shorter runs it tells too little.
+constexpr double kShortestMeasuredEnergy = 2;  // seconds
+
 Value energy_joules(const RunFacts& facts) {
+  if (facts.run.elapsed_s < kShortestMeasuredEnergy) return std::nullopt;
   const auto& first = facts.run.telemetry.front().energy_joules;
   const auto& last = facts.run.telemetry.back().energy_joules;
   if (!first || !last || facts.run.telemetry.size() < 2) return std::nullopt;
   return *last - *first;
 }
 
-// The smallest or largest of the sensor's readings while the run went on: the first reading is from
-// before it.
+// The smallest or largest of the sensor's readings while the run went on.
 template <typename Field, typename Choose>
 Value sensor(const RunFacts& facts, Field field, Choose choose) {
   Value result;
-  const auto& readings = facts.run.telemetry;
-  for (std::size_t i = readings.size() > 2 ? 1 : 0; i < readings.size(); ++i) {
-    const auto& reading = readings[i].*field;
+  for (const DeviceTelemetry& telemetry : facts.run.telemetry_during()) {
+    const auto& reading = telemetry.*field;
     if (!reading) continue;
     const auto value = static_cast<double>(*reading);
     result = result ? choose(*result, value) : value;
@@ -217,8 +219,8 @@ constexpr auto kMetrics = std::to_array<MetricDefinition>({
 
     // --- energy ---
     {"energy", "energy_j", "J",
-     "the device's energy counter, end - start; idle power included; the counter moves every tenth of "
-     "a second or so, so that short runs are not measured well",
+     "the device's energy counter, end - start; idle power included; not of runs below 2 s, since the "
+     "counter moves every tenth of a second or so",
      energy_joules},
     {"energy", "mean_power_w", "W", "energy_j / elapsed_s",
      [](const RunFacts& f) -> Value {

@@ -28,11 +28,22 @@ std::string with_interval(const Metric& metric) {
   return fmt::format("{:.2f} +- {:.2f}", metric.mean(), metric.statistics.ci95_half_width);
 }
 
+// Whether the 95 % intervals of both means have values in common; false where one has no interval.
+bool intervals_overlap(const SampleStatistics& a, const SampleStatistics& b) {
+  return a.count >= 2 && b.count >= 2 &&
+         std::abs(a.mean - b.mean) <= a.ci95_half_width + b.ci95_half_width;
+}
+
 std::string difference_text(const ThroughputReport& report, const CaseReport& one) {
   for (const Comparison& comparison : report.comparisons) {
     if (comparison.case_name != one.name) continue;
-    return fmt::format("{:+.1f} % ({:.2f} x {})", 100 * (comparison.requests_per_s_ratio - 1),
-                       comparison.requests_per_s_ratio, comparison.baseline);
+    const auto baseline = std::ranges::find(report.cases, comparison.baseline, &CaseReport::name);
+    const bool is_unsure = baseline != report.cases.end() &&
+                           intervals_overlap(one.metric("requests_per_s").statistics,
+                                             baseline->metric("requests_per_s").statistics);
+    return fmt::format("{:+.1f} % ({:.2f} x {}{})", 100 * (comparison.requests_per_s_ratio - 1),
+                       comparison.requests_per_s_ratio, comparison.baseline,
+                       is_unsure ? "; intervals overlap" : "");
   }
   return "baseline";
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,12 @@ struct RunMeasurement {
   double start_s = 0;                      // on the clock of `steps`
   EngineStats stats;                       // of this run
   std::vector<DeviceTelemetry> telemetry;  // at least one entry; only one without sensors
+
+  // The readings from while the run went on: all but the first, which is from before it, if there
+  // are enough.
+  std::span<const DeviceTelemetry> telemetry_during() const {
+    return std::span(telemetry).subspan(telemetry.size() > 2 ? 1 : 0);
+  }
 };
 
 struct CaseMeasurement {

@@ -179,6 +179,11 @@ TEST_CASE("energy and clocks") {
   CHECK(report.metric("mean_power_w").mean() == doctest::Approx(12.5));
   CHECK(report.metric("j_per_output_token").mean() == doctest::Approx(10));
   CHECK(report.metric("min_clock_mhz").mean() == doctest::Approx(1900));
+  RunMeasurement quick = run;  // shorter than the counter can tell
+  quick.elapsed_s = 1.5;
+  const CaseReport short_report = make_case_report(measurement_of("paged", {quick}), context);
+  CHECK(!short_report.metric("energy_j").is_measured());
+  CHECK(!short_report.metric("mean_power_w").is_measured());
   CHECK(check_named(check_case(measurement, report, context), "clock_variation").status ==
         CheckStatus::kWarning);
 }
@@ -215,6 +220,14 @@ TEST_CASE("checks that make a run invalid, and warnings") {
   CHECK(status(shared, "other_processes") == CheckStatus::kInvalid);
   CHECK(status(shared, "throttling") == CheckStatus::kOk);
   CHECK(status(shared, "power_cap") == CheckStatus::kWarning);
+  shared.telemetry[0].max_clock_mhz = 1980;
+  shared.telemetry[0].clock_mhz = 1965;
+  CHECK(status(shared, "power_cap") == CheckStatus::kOk);
+  shared.telemetry[0].clock_mhz = 1410;
+  CHECK(status(shared, "power_cap") == CheckStatus::kWarning);
+  RunMeasurement before = shared;  // the run itself was not held back
+  before.telemetry.resize(3);
+  CHECK(status(before, "power_cap") == CheckStatus::kOk);
   shared.telemetry[0].throttle_reasons = {"hardware thermal slowdown"};
   CHECK(status(shared, "throttling") == CheckStatus::kInvalid);
 }
@@ -285,6 +298,11 @@ TEST_CASE("every form has every figure") {
   CHECK(text.find("+100.0 % (2.00 x naive)") != std::string::npos);
   CHECK(text.find("INVALID") == std::string::npos);
   CHECK(render_markdown(report).find("| naive |") != std::string::npos);
+  const ThroughputReport unsure =
+      report_of({make_case_report(measurement_of("paged", {one_run(1), one_run(1)}), context),
+                 make_case_report(measurement_of("naive", {one_run(1.5), one_run(3)}), context)},
+                workload);
+  CHECK(render_text(unsure).find(" x naive; intervals overlap)") != std::string::npos);
 
   report.checks.push_back({"paged", "short_outputs", CheckStatus::kInvalid, "cut"});
   CHECK(!report.is_valid());
