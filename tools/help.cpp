@@ -130,10 +130,7 @@ std::string roff(const std::string& text) {
   return result;
 }
 
-}  // namespace
-
-std::string search_help(const CLI::App& command, const std::string& word) {
-  const std::string wanted = lower(word);
+std::string matching_options(const CLI::App& command, const std::string& wanted) {
   std::string text;
   for (const CLI::Option* option : command.get_options()) {
     if (!is_shown(*option)) continue;
@@ -142,9 +139,22 @@ std::string search_help(const CLI::App& command, const std::string& word) {
       continue;
     text += fmt::format("  {}\n      {}\n", synopsis, option->get_description());
   }
-  if (text.empty())
-    return fmt::format("No option of '{}' mentions '{}'.\n", command.get_name(), word);
-  return fmt::format("Options of '{}' that mention '{}':\n{}", command.get_name(), word, text);
+  return text;
+}
+
+}  // namespace
+
+std::string search_help(const CLI::App& command, const std::string& word) {
+  std::vector<const CLI::App*> commands = shown_subcommands(command);
+  commands.insert(commands.begin(), &command);
+  std::string text;
+  for (const CLI::App* one : commands) {
+    const std::string options = matching_options(*one, lower(word));
+    if (options.empty()) continue;
+    text += fmt::format("Options of '{}' that mention '{}':\n{}", one->get_name(), word, options);
+  }
+  if (!text.empty()) return text;
+  return fmt::format("No option of '{}' mentions '{}'.\n", command.get_name(), word);
 }
 
 std::string single_quoted(const std::string& text) {

@@ -10,7 +10,8 @@
 
 namespace llmrun {
 
-// The options whose names or descriptions contain `word` (any case), as help text; for --help=WORD.
+// The options, also of subcommands, whose names or descriptions contain `word` (any case), as help
+// text; for --help=WORD.
 std::string search_help(const CLI::App& command, const std::string& word);
 
 // The name in `candidates` that is nearest to `name`, when it is near enough to be meant.
