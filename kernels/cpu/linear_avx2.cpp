@@ -6,7 +6,7 @@
 namespace llmrun::kernels {
 namespace {
 
-constexpr TileShape kShape = {4, 4, {0, 4, 2, 1, 1}, 512, 512, false};
+constexpr TileShape kShape = {4, 4, {0, 4, 2, 1, 1}, 512, 512};
 
 }  // namespace
 

@@ -125,8 +125,8 @@ struct TileShape {
   int single_pass_rows;      // up to so many rows, one pass with fewer panels is taken instead
   int panels[13];            // panels of a tile, by number of rows
   std::int64_t depth_block;  // k of one block, whose weights must stay in L2 while all rows pass
-  std::int64_t single_pass_depth;  // k of one block in a single pass; it asks for the next one
-  bool fetches_past_range;         // asks for what follows the range, too
+  std::int64_t single_pass_depth;   // k of one block in a single pass; it asks for the next one
+  bool fetches_past_range = false;  // asks for what follows the range, too
 };
 
 template <class Op, int kRows>

@@ -6,7 +6,7 @@
 namespace llmrun::kernels {
 namespace {
 
-constexpr TileShape kShape = {2, 2, {0, 2, 1}, 512, 512, false};
+constexpr TileShape kShape = {2, 2, {0, 2, 1}, 512, 512};
 
 }  // namespace
 

@@ -55,7 +55,8 @@ int prepare_tiled_attention(const AttentionShape& shape);
 std::size_t decode_workspace_bytes(const AttentionShape& shape, std::int64_t max_slots);
 
 // The plan's decode items. Grid and arguments depend on nothing but these parameters, so that it
-// can be recorded in a graph; the items are read from `plan`.
+// can be recorded in a graph; the items are read from `plan`, which has at least one: kernels
+// behind this one wait for what is in front of it through the blocks that have items.
 void decode_attention(const Launch& launch, const PagedAttention& args, const std::int32_t* plan,
                       int num_workers, void* workspace, std::int64_t max_slots);
 

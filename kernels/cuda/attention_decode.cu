@@ -25,7 +25,7 @@ __device__ __forceinline__ DecodeMerge merge_memory(unsigned char* memory) {
 // Grid (workers, head groups). The plan, the block tables and keys and values of earlier steps are
 // read before the kernel in front has ended: it writes only this step's. The next kernel may come
 // at once: blocks without an item, the most of them with few sequences, make room for its weights.
-// It waits for the others, and they for the kernel in front.
+// It waits for the others, of which there is one at least, and they for the kernel in front.
 template <typename T, int kD>
 __global__ void __launch_bounds__(kDecodeThreads, kDecodeBlocks<kD>)
     decode_kernel(const __grid_constant__ DecodeParams params) {

@@ -270,7 +270,7 @@ double CudaLinear::measure(const GemmShape& shape, std::int64_t num_tokens,
   const double seconds =
       static_cast<double>(milliseconds) / 1000.0 / static_cast<double>(num_calls);
   constexpr std::int64_t kOverlappingTokens = 32;
-  constexpr double kOverlap = 5e-6;
+  constexpr double kOverlap = 5e-6;  // seconds; at most half of what was measured
   const bool overlaps =
       launch_.overlap && choice.kernel == GemmKernel::kSkinny && num_tokens <= kOverlappingTokens;
   return overlaps ? std::max(seconds - kOverlap, seconds / 2) : seconds;

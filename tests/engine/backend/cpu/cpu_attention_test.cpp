@@ -2,21 +2,16 @@
 #include "engine/backend/cpu/cpu_attention.h"
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include "tests/support/random_values.h"
+
 namespace llmrun {
 namespace {
 
-std::vector<float> random_values(std::size_t count, std::uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(engine);
-  return values;
-}
+using testing::random_values;
 
 // Sequences of these lengths, the last `query_len` tokens of each new, in a cache of float32 whose
 // blocks hold a sequence each.
@@ -35,17 +30,16 @@ std::vector<float> run_attention(CpuAttention& attention, std::vector<std::int32
   batch.seq_lens = Tensor(seq_lens.data(), DType::kI32, {num_sequences});
   batch.block_tables = Tensor(block_tables.data(), DType::kI32, {num_sequences, 1});
 
-  const auto row_size = static_cast<std::size_t>(num_kv_heads * group_size * kHeadDim);
-  const auto num_rows = static_cast<std::size_t>(num_sequences * query_len);
-  const auto cache_size =
-      static_cast<std::size_t>(num_sequences * num_kv_heads * kBlockSize * kHeadDim);
+  const std::int64_t row_size = num_kv_heads * group_size * kHeadDim;
+  const std::int64_t num_rows = num_sequences * query_len;
+  const std::int64_t cache_size = num_sequences * num_kv_heads * kBlockSize * kHeadDim;
   const std::vector<float> q = random_values(num_rows * row_size, 1);
   const std::vector<float> key = random_values(cache_size, 2);
   const std::vector<float> value = random_values(cache_size, 3);
   std::vector<float> out(q.size(), NAN);
   kernels::AttentionArgs args;
   args.q = q.data();
-  args.q_stride = static_cast<std::int64_t>(row_size);
+  args.q_stride = row_size;
   args.out = out.data();
   args.out_stride = args.q_stride;
   args.key = key.data();

@@ -10,21 +10,14 @@
 #include <doctest/doctest.h>
 
 #include "engine/core/float16.h"
+#include "tests/support/random_values.h"
 #include "tests/support/reference_backend.h"
 
 namespace llmrun {
 namespace {
 
+using testing::random_values;
 using testing::ReferenceBackend;
-
-std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  // Values that bf16 holds exactly, so that rounding activations changes nothing.
-  for (float& value : values) value = bf16_to_float(float_to_bf16(normal(engine)));
-  return values;
-}
 
 // A float32 tensor on a backend, with random contents.
 DeviceTensor upload_random(Backend& backend, std::initializer_list<std::int64_t> shape,

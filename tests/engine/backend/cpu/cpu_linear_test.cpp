@@ -4,18 +4,18 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include "engine/core/float16.h"
+#include "tests/support/random_values.h"
 
 namespace llmrun {
 namespace {
 
 using kernels::CpuKernels;
 using kernels::LinearEpilogue;
+using testing::random_values;
 
 constexpr std::int64_t kMostFewRows = CpuKernels::kFewRows - 1;
 
@@ -32,15 +32,6 @@ std::vector<CpuKernels> kernels_with_own_few_rows() {
                       all.attention, all.attention_bf16_many_rows, all.elementwise, all.peak});
   }
   return result;
-}
-
-// Values that bf16 holds exactly.
-std::vector<float> random_values(std::int64_t count, std::uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = bf16_to_float(float_to_bf16(normal(engine)));
-  return values;
 }
 
 struct Product {

@@ -12,27 +12,19 @@
 
 #include "engine/core/float16.h"
 #include "tests/support/gpu.h"
+#include "tests/support/random_values.h"
 #include "tests/support/reference_backend.h"
 
 namespace llmrun {
 namespace {
 
 using testing::load_element;
+using testing::random_values;
 using testing::ReferenceBackend;
-using testing::round_to;
 using testing::store_element;
 
 constexpr std::int32_t kBlockSize = 16;
 constexpr std::int32_t kMaxTokens = 600;
-
-std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  // Exact in every dtype of the test, so that only arithmetic differs.
-  for (float& value : values) value = round_to(DType::kBf16, normal(engine));
-  return values;
-}
 
 // Host values in the backend's activation dtype, and back.
 DeviceTensor upload(Backend& backend, std::initializer_list<std::int64_t> shape,
