@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs clang-tidy over the host code, with the compile commands of a configured preset.
-#   tidy.sh [PRESET] [FILES...]     default: ci, all .cpp files of engine/, kernels/ and tools/
+#   tidy.sh [PRESET] [FILES...]     default: debug, all .cpp files of engine/, kernels/ and tools/
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-preset="${1:-ci}"
+preset="${1:-debug}"
 shift || true
 [[ -f "build/$preset/compile_commands.json" ]] || cmake --preset "$preset" >/dev/null
 files=("$@")

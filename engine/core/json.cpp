@@ -158,6 +158,10 @@ std::string describe_json(const nlohmann::json& value) {
   return text + "...";
 }
 
+std::string quote_json(std::string_view text) {
+  return describe_json(nlohmann::json(std::string(text)));
+}
+
 JsonObject::JsonObject(const nlohmann::json& value, std::string place, ErrorKind kind)
     : value_(&value), place_(std::move(place)), kind_(kind) {
   if (!value.is_object()) {

@@ -115,4 +115,7 @@ class JsonObject {
 // How a value is shown in an error message: its JSON text, cut to 64 bytes.
 std::string describe_json(const nlohmann::json& value);
 
+// A name as shown in an error message: as describe_json() shows a string.
+std::string quote_json(std::string_view text);
+
 }  // namespace llmrun

@@ -20,8 +20,8 @@ LinearSpec conv1d(const std::string& name, std::int64_t num_rows, std::int64_t n
           .is_transposed = true};
 }
 
-DecoderLayer load_layer(const ModelConfig& config, const std::string& name, std::int32_t index,
-                        WeightLoader& weights) {
+DecoderLayer load_gpt2_layer(const ModelConfig& config, const std::string& name, std::int32_t index,
+                             WeightLoader& weights) {
   const std::int64_t hidden_size = config.hidden_size;
   DecoderLayer layer;
   layer.attention_norm = load_layer_norm(weights, name + "ln_1", hidden_size);
@@ -71,7 +71,7 @@ std::unique_ptr<CausalLm> make_gpt2(const ModelConfig& config, WeightLoader& wei
       {.parts = {{prefix + "wpe", config.max_positions}}, .num_columns = hidden_size});
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
     loaded.layers.push_back(
-        load_layer(config, fmt::format("{}h.{}.", prefix, layer), layer, weights));
+        load_gpt2_layer(config, fmt::format("{}h.{}.", prefix, layer), layer, weights));
   }
   loaded.final_norm = load_layer_norm(weights, prefix + "ln_f", hidden_size);
   if (config.tie_word_embeddings) {

@@ -46,8 +46,8 @@ void load_norms(DecoderLayer& layer, const ModelConfig& config, const LlamaTrait
   layer.mlp_output_norm = load("post_feedforward_layernorm");
 }
 
-DecoderLayer load_layer(const ModelConfig& config, const LlamaTraits& traits, std::int32_t index,
-                        WeightLoader& weights) {
+DecoderLayer load_llama_layer(const ModelConfig& config, const LlamaTraits& traits,
+                              std::int32_t index, WeightLoader& weights) {
   const std::string name = fmt::format("model.layers.{}.", index);
   const std::string attention = name + "self_attn.";
   DecoderLayer layer;
@@ -82,7 +82,7 @@ DecoderWeights load_llama_weights(const ModelConfig& config, const LlamaTraits& 
   loaded.embedding = weights.linear(
       {.parts = {{"model.embed_tokens", config.vocab_size}}, .num_columns = config.hidden_size});
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
-    loaded.layers.push_back(load_layer(config, traits, layer, weights));
+    loaded.layers.push_back(load_llama_layer(config, traits, layer, weights));
   }
   loaded.final_norm =
       load_rms_norm(weights, "model.norm", config.hidden_size, traits.added_to_norms);

@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::int64_t kPositionOffset = 2;  // the table's first rows belong to no position
 
-DecoderLayer load_layer(const ModelConfig& config, const std::string& name, std::int32_t index,
-                        WeightLoader& weights) {
+DecoderLayer load_opt_layer(const ModelConfig& config, const std::string& name, std::int32_t index,
+                            WeightLoader& weights) {
   const std::string attention = name + "self_attn.";
   const std::int64_t hidden_size = config.hidden_size;
   const bool has_bias = config.attention_bias;
@@ -86,7 +86,7 @@ std::unique_ptr<CausalLm> make_opt(const ModelConfig& config, WeightLoader& weig
   }
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
     loaded.layers.push_back(
-        load_layer(config, fmt::format("{}layers.{}.", decoder, layer), layer, weights));
+        load_opt_layer(config, fmt::format("{}layers.{}.", decoder, layer), layer, weights));
   }
   if (!config.norms_after_residual) {
     loaded.final_norm = load_layer_norm(weights, decoder + "final_layer_norm", hidden_size);

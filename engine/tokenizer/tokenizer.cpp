@@ -13,12 +13,6 @@
 #include "engine/tokenizer/vocabulary_files.h"
 
 namespace llmrun {
-namespace {
-
-constexpr std::uint64_t kMaxTokenizerBytes = 256 << 20;
-
-}  // namespace
-
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens,
                                        SpecialTokenText special_token_text) const {
   std::vector<TokenId> ids;

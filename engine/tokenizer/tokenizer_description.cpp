@@ -15,8 +15,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::uint64_t kMaxTokenizerBytes = 256 << 20;
-
 // In the order of their indices below.
 constexpr std::array kKinds = {
     // clang-format off

@@ -1,6 +1,7 @@
 // tokenizer.json as it lies on disk, with its two large parts kept out of the JSON tree.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,9 @@
 #include "engine/tokenizer/added_tokens.h"
 
 namespace llmrun {
+
+// Larger files, tokenizer.json or tokenizer.model, are refused.
+inline constexpr std::uint64_t kMaxTokenizerBytes = 256 << 20;
 
 struct TokenizerJson {
   struct VocabularyEntry {

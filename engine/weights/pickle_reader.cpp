@@ -69,10 +69,6 @@ constexpr std::array kRefused = {
     Opcode{0x98, "READONLY_BUFFER"},
 };
 
-std::string quote(std::string_view text) {
-  return describe_json(nlohmann::json(std::string(text)));
-}
-
 class Machine {
  public:
   Machine(std::string_view bytes, const std::string& file, std::uint64_t offset,
@@ -251,7 +247,7 @@ class Machine {
         });
     if (it == globals_.end()) {
       fail(fmt::format("global {} is not allowed: a state dict does not need it, and it is not run",
-                       quote(std::string(module) + "." + std::string(name))));
+                       quote_json(std::string(module) + "." + std::string(name))));
     }
     push({.kind = PickleKind::kGlobal, .integer = it - globals_.begin()});
   }

@@ -27,7 +27,7 @@ constexpr const char* kConvert =
     "load it with torch and convert it to model.safetensors (save_pretrained() of transformers "
     "writes it)";
 
-constexpr std::array kTypes = {
+constexpr std::array kStorageTypes = {
     StoredType{"F32", 32, DType::kF32},
     StoredType{"F16", 16, DType::kF16},
     StoredType{"BF16", 16, DType::kBf16},
@@ -40,11 +40,12 @@ constexpr std::array kTypes = {
     StoredType{"BOOL", 8},
 };
 
-// All that a state dict may name. Storages are in the order of kTypes; the last two are untyped.
+// All that a state dict may name. Storages are in the order of kStorageTypes; the last two are
+// untyped.
 constexpr std::size_t kRebuildTensor = 1;
 constexpr std::size_t kRebuildParameter = 2;
 constexpr std::size_t kFirstStorage = 3;
-constexpr std::size_t kBytes = 8;  // in kTypes
+constexpr std::size_t kBytes = 8;  // in kStorageTypes
 constexpr std::array kGlobals = {
     PickleGlobal{"collections", "OrderedDict", PickleUse::kDict},
     PickleGlobal{"torch._utils", "_rebuild_tensor_v2", PickleUse::kCall},
@@ -62,10 +63,6 @@ constexpr std::array kGlobals = {
     PickleGlobal{"torch", "UntypedStorage"},
     PickleGlobal{"torch.storage", "UntypedStorage"},
 };
-
-std::string quote(std::string_view text) {
-  return describe_json(nlohmann::json(std::string(text)));
-}
 
 // Says what a file is that is no zip archive.
 void check_is_zip(const RandomAccessFile& file) {
@@ -173,7 +170,7 @@ class StateDict {
   [[noreturn]] void fail(const PickleValue& at, const std::string& what) const {
     file_.fail(name_.empty()
                    ? fmt::format("offset {}: {}", at.offset, what)
-                   : fmt::format("offset {}: tensor {}: {}", at.offset, quote(name_), what));
+                   : fmt::format("offset {}: tensor {}: {}", at.offset, quote_json(name_), what));
   }
 
   // The arguments of a call of `global`; nothing if it is none.
@@ -234,7 +231,7 @@ class StateDict {
     const auto global = static_cast<std::size_t>(value(id.items[1]).integer);
     if (global < kFirstStorage) fail(persistent, "the class of the storage is none");
     const std::size_t type = global - kFirstStorage;
-    Storage storage{.type = &kTypes[type < kTypes.size() ? type : kBytes],
+    Storage storage{.type = &kStorageTypes[type < kStorageTypes.size() ? type : kBytes],
                     .member = archive_.find_storage(value(id.items[2]).text),
                     .num_elements = read_integer(value(id.items[4]), "size of the storage")};
     if (storage.member == nullptr) {

@@ -46,11 +46,6 @@ const StoredType* find_type(std::string_view name) {
   return it == kTypes.end() ? nullptr : &*it;
 }
 
-// A name as shown in a message: quoted, escaped, cut.
-std::string quote(const std::string& name) {
-  return describe_json(nlohmann::json(name));
-}
-
 // Takes {"name": {"dtype": "F32", "shape": [..], "data_offsets": [..]}, .., "__metadata__": {..}}
 // from events. A tree would take ten times the memory of the text.
 class HeaderHandler final : public JsonHandler {
@@ -80,7 +75,7 @@ class HeaderHandler final : public JsonHandler {
     if (place_ == Place::kMetadata) return true;
     if (place_ != Place::kTensor || field_ != "dtype") return unexpected("a string");
     tensors_.back().type = find_type(value);
-    if (tensors_.back().type == nullptr) fail("unknown dtype " + quote(value));
+    if (tensors_.back().type == nullptr) fail("unknown dtype " + quote_json(value));
     return true;
   }
 
@@ -113,7 +108,8 @@ class HeaderHandler final : public JsonHandler {
     }
     const auto* field = std::find(kFields.begin(), kFields.end(), value);
     if (field == kFields.end()) {
-      fail(fmt::format("unknown field {}; expected dtype, shape and data_offsets", quote(value)));
+      fail(fmt::format("unknown field {}; expected dtype, shape and data_offsets",
+                       quote_json(value)));
     }
     if (std::exchange(has_field_[static_cast<std::size_t>(field - kFields.begin())], true)) {
       fail_duplicate(value);
@@ -161,18 +157,19 @@ class HeaderHandler final : public JsonHandler {
   [[noreturn]] void fail(const std::string& what) const {
     const bool in_entry = place_ != Place::kOutside && place_ != Place::kTop;
     throw Error(ErrorKind::kModel,
-                in_entry ? fmt::format("{}: header: {}: {}", file_, quote(name_), what)
+                in_entry ? fmt::format("{}: header: {}: {}", file_, quote_json(name_), what)
                          : fmt::format("{}: header: {}", file_, what));
   }
   [[noreturn]] void fail_duplicate(const std::string& key) const {
-    fail(fmt::format("duplicate key {}", quote(key)));
+    fail(fmt::format("duplicate key {}", quote_json(key)));
   }
   [[noreturn]] bool unexpected(const char* found) const {
     switch (place_) {
       case Place::kOutside: fail(fmt::format("expected an object, found {}", found));
-      case Place::kTop: fail(fmt::format("{}: expected an object, found {}", quote(name_), found));
+      case Place::kTop:
+        fail(fmt::format("{}: expected an object, found {}", quote_json(name_), found));
       case Place::kMetadata:
-        fail(fmt::format("{}: expected a string, found {}", quote(field_), found));
+        fail(fmt::format("{}: expected a string, found {}", quote_json(field_), found));
       case Place::kShape: fail(fmt::format("shape: expected whole numbers, found {}", found));
       case Place::kOffsets:
         fail(fmt::format("data_offsets: expected two whole numbers, found {}", found));
@@ -196,7 +193,8 @@ class HeaderHandler final : public JsonHandler {
 
 [[noreturn]] void fail_tensor(const std::string& file, const StoredTensor& tensor,
                               const std::string& what) {
-  throw Error(ErrorKind::kModel, fmt::format("{}: tensor {}: {}", file, quote(tensor.name), what));
+  throw Error(ErrorKind::kModel,
+              fmt::format("{}: tensor {}: {}", file, quote_json(tensor.name), what));
 }
 
 // Bytes that the shape and dtype ask for.
@@ -226,7 +224,7 @@ void check_unique_names(const std::string& file, std::vector<StoredTensor>& tens
                          [](const auto& a, const auto& b) { return a.name == b.name; });
   if (twin == tensors.end()) return;
   throw Error(ErrorKind::kModel,
-              fmt::format("{}: header: duplicate key {}", file, quote(twin->name)));
+              fmt::format("{}: header: duplicate key {}", file, quote_json(twin->name)));
 }
 
 // That the tensors, in the order of their offsets, fill `data_size` bytes.

@@ -30,10 +30,6 @@ constexpr std::string_view kEnd64Signature = "PK\x06\x06";
 constexpr std::uint64_t kAllowedFlags = 0x0808;
 constexpr std::uint64_t kIn64Bits = 0xffffffff;  // the value is in the zip64 field
 
-std::string quote(std::string_view name) {
-  return describe_json(nlohmann::json(std::string(name)));
-}
-
 // REQUIRES: the bytes are there.
 std::uint64_t little_endian(std::string_view bytes, std::size_t at, std::size_t size) {
   std::uint64_t value = 0;
@@ -156,18 +152,18 @@ class DirectoryReader {
     if ((flags & ~kAllowedFlags) != 0) {
       fail(offset, fmt::format("member {}: flags {:#06x}: encrypted or of a kind torch.save does "
                                "not write",
-                               quote(name), flags));
+                               quote_json(name), flags));
     }
     if (method != 0) {
       fail(offset, fmt::format("member {}: compressed (method {}); torch.save only stores",
-                               quote(name), method));
+                               quote_json(name), method));
     }
     std::uint64_t num_bytes = little_endian(rest, 24, 4);
     std::uint64_t num_stored_bytes = little_endian(rest, 20, 4);
     std::uint64_t header_offset = little_endian(rest, 42, 4);
     const bool has_sizes = read_zip64_field(extra, num_bytes, num_stored_bytes, header_offset);
     if (!has_sizes || num_bytes != num_stored_bytes || little_endian(rest, 34, 2) != 0) {
-      fail(offset, fmt::format("member {}: {} bytes, stored as {}", quote(name), num_bytes,
+      fail(offset, fmt::format("member {}: {} bytes, stored as {}", quote_json(name), num_bytes,
                                num_stored_bytes));
     }
     at += kEntryBytes + name_size + extra_size + comment_size;
@@ -202,18 +198,18 @@ class DirectoryReader {
     const std::string& name = entry.member.name;
     const std::uint64_t begin = entry.header_offset;
     if (begin > directory_.offset || directory_.offset - begin < kLocalBytes + name.size()) {
-      fail(begin, fmt::format("member {} does not lie before the zip directory", quote(name)));
+      fail(begin, fmt::format("member {} does not lie before the zip directory", quote_json(name)));
     }
     const std::string header = file_.read_text(begin, kLocalBytes + name.size());
     if (!header.starts_with(kLocalSignature) || little_endian(header, 8, 2) != 0 ||
         little_endian(header, 26, 2) != name.size() || !header.ends_with(name)) {
-      fail(begin, fmt::format("expected the header of member {}", quote(name)));
+      fail(begin, fmt::format("expected the header of member {}", quote_json(name)));
     }
     entry.member.offset = begin + header.size() + little_endian(header, 28, 2);
     if (entry.member.offset > directory_.offset ||
         entry.member.num_bytes > directory_.offset - entry.member.offset) {
       fail(begin, fmt::format("member {}: {} bytes do not lie before the zip directory",
-                              quote(name), entry.member.num_bytes));
+                              quote_json(name), entry.member.num_bytes));
     }
   }
 
@@ -229,7 +225,7 @@ void check_no_overlap(const RandomAccessFile& file, std::vector<Entry>& entries)
   for (const Entry& entry : entries) {
     if (entry.header_offset < end) {
       file.fail(fmt::format("offset {}: member {} overlaps the one before", entry.header_offset,
-                            quote(entry.member.name)));
+                            quote_json(entry.member.name)));
     }
     end = entry.member.offset + entry.member.num_bytes;
   }
@@ -249,7 +245,8 @@ std::vector<ZipMember> read_zip_members(const RandomAccessFile& file) {
       std::adjacent_find(members.begin(), members.end(),
                          [](const ZipMember& a, const ZipMember& b) { return a.name == b.name; });
   if (twin != members.end()) {
-    file.fail(fmt::format("offset {}: member {} occurs twice", twin->offset, quote(twin->name)));
+    file.fail(
+        fmt::format("offset {}: member {} occurs twice", twin->offset, quote_json(twin->name)));
   }
   return members;
 }

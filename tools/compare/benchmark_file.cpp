@@ -12,7 +12,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
 // Python's json writes the same key twice in some tools' metadata; the last one counts there.
 constexpr JsonLimits kLimits{
     .max_depth = 64, .reject_duplicate_keys = false, .error_kind = ErrorKind::kInput};
@@ -76,7 +75,7 @@ void read_lines(std::string_view text, const std::string& path, std::vector<Benc
 }  // namespace
 
 std::vector<BenchmarkRun> read_benchmark_file(const std::string& path) {
-  const std::string text = read_file(path, kMaxFileBytes, ErrorKind::kInput);
+  const std::string text = read_file(path, kMaxBenchmarkFileBytes, ErrorKind::kInput);
   if (is_blank(text) || text.find_first_not_of(" \t\r\n") == std::string::npos) {
     throw Error(ErrorKind::kInput, path + ": is empty; a benchmark's JSON is expected");
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,10 @@
 #include <nlohmann/json.hpp>
 
 namespace llmrun {
+
+inline constexpr std::uint64_t kMaxBenchmarkFileBytes = std::uint64_t{256} << 20;
+// Of requests, tokens or questions, in a file.
+inline constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
 // A figure, once for each repeat. Names are llmrun's, also where another tool has its own:
 // "requests_per_s", "total_tokens_per_s", "output_tokens_per_s", "ttft_ms", ...

@@ -12,8 +12,7 @@ namespace llmrun {
 namespace {
 
 nlohmann::ordered_json read_report(const std::string& path) {
-  constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
-  const std::string text = read_file(path, kMaxFileBytes, ErrorKind::kInput);
+  const std::string text = read_file(path, kMaxBenchmarkFileBytes, ErrorKind::kInput);
   static_cast<void>(parse_json(text, path, {.max_depth = 64, .error_kind = ErrorKind::kInput}));
   return nlohmann::ordered_json::parse(text);  // once more, in the order it was written in
 }

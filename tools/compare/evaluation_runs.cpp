@@ -11,8 +11,7 @@
 namespace llmrun {
 namespace {
 
-constexpr std::int64_t kNewestSchema = 1;
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kNewestEvaluationSchema = 1;
 
 std::string prompt_text(const JsonObject& json, const std::string& rule) {
   const JsonObject dataset = json.get_object("dataset");
@@ -43,7 +42,7 @@ void add_rate(const JsonObject& one, const char* name, const char* unit, Benchma
   if (rate && *rate > 0) run.figures.push_back({name, unit, true, {*rate}});
 }
 
-BenchmarkRun read_case(const JsonObject& json, const JsonObject& one) {
+BenchmarkRun read_evaluation(const JsonObject& json, const JsonObject& one) {
   const std::string rule = json.get_string("main_rule");
   BenchmarkRun run;
   run.tool = "llmrun";
@@ -88,18 +87,19 @@ BenchmarkRun read_case(const JsonObject& json, const JsonObject& one) {
 
 std::vector<BenchmarkRun> evaluation_runs(const nlohmann::json& value, const std::string& place) {
   const JsonObject json(value, place, ErrorKind::kInput);
-  if (const auto schema = json.get_int("schema_version", 1, kMaxCount); schema > kNewestSchema) {
+  if (const auto schema = json.get_int("schema_version", 1, kMaxCount);
+      schema > kNewestEvaluationSchema) {
     json.fail("schema_version", fmt::format("is {}; this llmrun reads up to {}: use a newer one",
-                                            schema, kNewestSchema));
+                                            schema, kNewestEvaluationSchema));
   }
   std::vector<BenchmarkRun> runs;
   if (const auto one = json.find_object("case")) {
-    runs.push_back(read_case(json, *one));
+    runs.push_back(read_evaluation(json, *one));
     return runs;
   }
   const nlohmann::json& cases = json.get_array("cases");
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    runs.push_back(read_case(
+    runs.push_back(read_evaluation(
         json, JsonObject(cases[i], fmt::format("{}: cases[{}]", place, i), ErrorKind::kInput)));
   }
   return runs;

@@ -12,7 +12,6 @@ namespace llmrun {
 namespace {
 
 constexpr std::int64_t kNewestSchema = 1;
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
 
 bool is_higher_better(const std::string& name, const std::string& unit) {
   return unit.find("/s") != std::string::npos || name.find("_per_s") != std::string::npos ||

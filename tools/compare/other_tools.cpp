@@ -13,8 +13,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
-
 // A key of another tool, and what the figure is called here.
 struct Name {
   const char* key;

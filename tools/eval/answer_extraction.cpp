@@ -10,7 +10,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::string_view kMarker = "#### ";
 constexpr std::string_view kSpace = " \t\r\n\v\f";
 
 constexpr std::array<std::pair<ExtractionRule, const char*>, kNumExtractionRules> kRuleNames = {{
@@ -36,8 +35,8 @@ std::string without(std::string_view text, std::string_view characters) {
 // The metric exact_match of lm-eval's task, with its regexes_to_ignore and ignore_case.
 std::string normalized(std::string_view text) {
   std::string result = without(text, ",$");
-  if (const std::size_t marker = result.rfind(kMarker); marker != result.npos) {
-    result.erase(0, marker + kMarker.size());
+  if (const std::size_t marker = result.rfind(kAnswerMarker); marker != result.npos) {
+    result.erase(0, marker + kAnswerMarker.size());
   }
   if (result.ends_with('.')) result.pop_back();
   for (char& c : result) {
@@ -73,10 +72,10 @@ bool is_whole(std::string_view text) {
 
 // What stands behind the first marker, up to the next, without commas.
 std::string opencompass_reference(std::string_view reference) {
-  const std::size_t marker = reference.find(kMarker);
+  const std::size_t marker = reference.find(kAnswerMarker);
   if (marker == reference.npos) return "";
-  reference.remove_prefix(marker + kMarker.size());
-  return without(stripped(reference.substr(0, reference.find(kMarker))), ",");
+  reference.remove_prefix(marker + kAnswerMarker.size());
+  return without(stripped(reference.substr(0, reference.find(kAnswerMarker))), ",");
 }
 
 bool opencompass_equal(const std::string& answer, const std::string& reference) {
@@ -156,9 +155,10 @@ ExtractedAnswer AnswerExtractor::extract(ExtractionRule rule, std::string_view a
 }
 
 bool has_final_number(std::string_view reference) {
-  const std::size_t marker = reference.rfind(kMarker);
+  const std::size_t marker = reference.rfind(kAnswerMarker);
   if (marker == reference.npos) return false;
-  const std::string number = without(stripped(reference.substr(marker + kMarker.size())), ",$");
+  const std::string number =
+      without(stripped(reference.substr(marker + kAnswerMarker.size())), ",$");
   return to_number(number).has_value();
 }
 

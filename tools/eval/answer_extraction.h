@@ -21,6 +21,9 @@
 
 namespace llmrun {
 
+// What stands before the number in a dataset's answer.
+inline constexpr std::string_view kAnswerMarker = "#### ";
+
 enum class ExtractionRule : std::uint8_t { kStrictMatch, kFlexibleExtract, kOpenCompass };
 inline constexpr std::size_t kNumExtractionRules = 3;
 inline constexpr std::array<ExtractionRule, kNumExtractionRules> kExtractionRules = {
@@ -43,7 +46,7 @@ class AnswerExtractor {
   // What strict-match looks for before the number: "#### " in gsm8k, "The answer is " in gsm8k_cot,
   // whose pattern also wants one character more behind the number.
   struct Strict {
-    std::string_view prefix = "#### ";
+    std::string_view prefix = kAnswerMarker;
     bool wants_character_behind = false;
   };
 

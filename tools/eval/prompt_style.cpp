@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
+#include "tools/eval/answer_extraction.h"
 
 namespace llmrun {
 namespace {
@@ -56,12 +57,11 @@ std::string filled(const PromptStyle& style, const EvalQuestion& question) {
 }
 
 std::string solved(const PromptStyle& style, const EvalQuestion& example) {
-  constexpr std::string_view kMarker = "#### ";
-  const std::size_t marker = example.answer.rfind(kMarker);
+  const std::size_t marker = example.answer.rfind(kAnswerMarker);
   if (style.final_answer.empty() || marker == std::string::npos) return example.answer;
   const std::size_t body_end = example.answer.find_last_not_of('\n', marker - (marker > 0 ? 1 : 0));
   const std::string body = marker == 0 ? std::string() : example.answer.substr(0, body_end + 1);
-  return body + style.final_answer + example.answer.substr(marker + kMarker.size()) +
+  return body + style.final_answer + example.answer.substr(marker + kAnswerMarker.size()) +
          style.final_end;
 }
 

@@ -107,4 +107,10 @@ void InputBuffer::consume(std::size_t count) {
   offset_ += count;
 }
 
+void InputBuffer::skip_byte_order_mark() {
+  while (data().size() < kByteOrderMark.size() && fill()) {
+  }
+  if (data().starts_with(kByteOrderMark)) consume(kByteOrderMark.size());
+}
+
 }  // namespace llmrun

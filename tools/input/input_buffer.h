@@ -15,6 +15,9 @@
 
 namespace llmrun {
 
+// What some editors put before UTF-8 text.
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -67,6 +70,8 @@ class InputBuffer {
   bool ready() const { return source_->ready(); }
   // REQUIRES: count <= data().size().
   void consume(std::size_t count);
+  // Consumes the byte order mark that the data begin with, if they do.
+  void skip_byte_order_mark();
   // Offset in the source of data()'s first byte.
   std::uint64_t offset() const { return offset_; }
 

@@ -10,8 +10,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
@@ -51,9 +49,7 @@ class ElementScanner {
 
 JsonArrayReader::JsonArrayReader(InputBuffer& input, std::size_t max_element_bytes)
     : input_(&input), max_element_bytes_(max_element_bytes) {
-  while (input_->data().size() < kByteOrderMark.size() && input_->fill()) {
-  }
-  if (input_->data().starts_with(kByteOrderMark)) input_->consume(kByteOrderMark.size());
+  input_->skip_byte_order_mark();
 }
 
 void JsonArrayReader::consume(std::size_t count) {

@@ -5,8 +5,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 std::string_view without_carriage_return(std::string_view text) {
   if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
   return text;
@@ -18,9 +16,7 @@ LineReader::LineReader(InputBuffer& input, std::size_t max_line_bytes)
     : input_(&input), max_line_bytes_(max_line_bytes) {}
 
 void LineReader::skip_byte_order_mark() {
-  while (input_->data().size() < kByteOrderMark.size() && input_->fill()) {
-  }
-  if (input_->data().starts_with(kByteOrderMark)) input_->consume(kByteOrderMark.size());
+  input_->skip_byte_order_mark();
 }
 
 std::size_t LineReader::find_newline() {

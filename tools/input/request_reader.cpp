@@ -12,7 +12,6 @@
 namespace llmrun {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
 
 constexpr std::array<std::pair<InputFormat, const char*>, 5> kFormatNames = {{

@@ -226,7 +226,7 @@ std::string group_bars(const ReportJson& one, int color) {
   return row_chart_svg(chart);
 }
 
-ReportTable headline_table(const ReportJson& report) {
+ReportTable accuracy_table(const ReportJson& report) {
   ReportTable table{.title = "", .header = {"backend"}, .rows = {}};
   const ReportJson& cases = list_of(report, "cases");
   std::vector<std::string> rules;
@@ -346,7 +346,7 @@ std::string eval_page(const ReportJson& report) {
                                       "sample failed; it counts", "samples failed; they count") +
                                   " as wrong");
   }
-  page.table(headline_table(report));
+  page.table(accuracy_table(report));
   page.paragraph(
       "\u00b1: standard error of the mean over questions. A question scores the share of its "
       "samples "

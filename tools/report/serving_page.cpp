@@ -26,7 +26,7 @@ std::vector<const ReportJson*> runs_of(const ReportJson& report) {
   return runs;
 }
 
-std::string rate_text(const ReportJson& run) {
+std::string request_rate_text(const ReportJson& run) {
   const std::string rate = text_of(run, "request_rate");
   if (!text_of(run, "ramp_up_strategy").empty()) {
     return fmt::format("{} to {} req/s", text_of(run, "ramp_up_start_rps"),
@@ -38,7 +38,7 @@ std::string rate_text(const ReportJson& run) {
 }
 
 std::string name_of(const ReportJson& run) {
-  std::string name = rate_text(run);
+  std::string name = request_rate_text(run);
   if (const std::string mode = text_of(run, "mode"); !mode.empty()) name = mode + ", " + name;
   if (const std::string limit = text_of(run, "max_concurrency"); !limit.empty()) {
     name += fmt::format(", {} at a time", limit);
@@ -143,7 +143,7 @@ RowChart throughput_bars(const std::vector<const ReportJson*>& runs, int width) 
   return chart;
 }
 
-ReportTable headline_table(const std::vector<const ReportJson*>& runs) {
+ReportTable serving_table(const std::vector<const ReportJson*>& runs) {
   ReportTable table{.title = "",
                     .header = {"run", "completed", "failed", "seconds", "requests/s",
                                "good requests/s", "output tokens/s", "at once, mean", "TTFT p50 ms",
@@ -264,7 +264,7 @@ std::string serving_page(const ReportJson& report) {
                 fmt::format("{} on {}; {}; {}", model, where(report),
                             text_of(dataset, "description"), text_of(report, "date_utc")));
   add_verdict(checks, page);
-  page.table(headline_table(runs));
+  page.table(serving_table(runs));
   if (const ReportTable table = search_table(report); !table.rows.empty()) {
     page.heading("Search for the highest rate that holds");
     const auto highest = number_of(member(report, "search"), "highest_rate");

@@ -170,7 +170,7 @@ std::vector<XyChart> latency_charts(const ReportJson& report) {
   return charts;
 }
 
-ReportTable headline_table(const ReportJson& report) {
+ReportTable throughput_table(const ReportJson& report) {
   ReportTable table{.title = "",
                     .header = {is_ladder(report) ? "level" : "backend", "requests/s",
                                "output tokens/s", "total tokens/s", "seconds", "against",
@@ -285,7 +285,7 @@ std::string throughput_page(const ReportJson& report) {
   HtmlPage page("llmrun throughput", fmt::format("{}; {}; {}", what_ran(report),
                                                  workload_text(report), text_of(report, "date")));
   add_verdict(checks, page);
-  page.table(headline_table(report));
+  page.table(throughput_table(report));
   page.paragraph(
       "Share of the limit: the time that an ideal schedule's steps need at the bandwidth and the "
       "multiply rate measured in this run, over the time taken.");

@@ -9,7 +9,7 @@ namespace {
 // keys, few enough for the scores and sums to stay in L2.
 constexpr std::int64_t kRowsPerTask = 128;
 // Tasks a thread that make dividing them further unnecessary.
-constexpr std::int64_t kTasksPerThread = 4;
+constexpr std::int64_t kAttentionTasksPerThread = 4;
 
 }  // namespace
 
@@ -87,7 +87,7 @@ void CpuAttention::plan(const kernels::AttentionArgs& args, const ForwardBatch& 
 // result is the same bits either way (kernels/cpu/attention.h).
 void CpuAttention::divide(const kernels::AttentionArgs& args) {
   const bool has_enough_tasks =
-      static_cast<std::int64_t>(tasks_.size()) >= kTasksPerThread * pool_.num_threads();
+      static_cast<std::int64_t>(tasks_.size()) >= kAttentionTasksPerThread * pool_.num_threads();
   const std::int64_t state_floats = kernels::attention_state_floats(args.head_dim);
   pieces_.clear();
   merges_.clear();

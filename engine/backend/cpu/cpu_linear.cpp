@@ -318,7 +318,7 @@ const kernels::LinearKernel& CpuLinear::kernel_for(DType dtype, std::int64_t num
 void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const Tensor& x,
                                  const CpuLinearWeight& weight) {
   // Below this many elements waking the other threads costs more than they save.
-  constexpr std::int64_t kElementsPerTask = 8192;
+  constexpr std::int64_t kPackedElementsPerTask = 8192;
   const std::int64_t num_rows = x.dim(0);
   const kernels::ActivationSource source = {.x = x.as<float>(),
                                             .stride = weight.num_columns(),
@@ -326,9 +326,11 @@ void CpuLinear::pack_activations(const kernels::LinearKernel& kernel, const Tens
                                             .padded_depth = weight.padded_depth()};
   activations_.reserve(static_cast<std::size_t>(num_rows * source.padded_depth) *
                        dtype_bytes(kernel.activation_dtype));
-  const std::int64_t rows = std::clamp<std::int64_t>(kElementsPerTask / source.depth, 1, num_rows);
-  const std::int64_t depth = std::min(
-      source.padded_depth, round_up(ceil_div(kElementsPerTask, rows), kernels::kDepthAlignment));
+  const std::int64_t rows =
+      std::clamp<std::int64_t>(kPackedElementsPerTask / source.depth, 1, num_rows);
+  const std::int64_t depth =
+      std::min(source.padded_depth,
+               round_up(ceil_div(kPackedElementsPerTask, rows), kernels::kDepthAlignment));
   const std::int64_t depth_tasks = ceil_div(source.padded_depth, depth);
   pool_.parallel_for(ceil_div(num_rows, rows) * depth_tasks, [&](std::int64_t task, std::int32_t) {
     kernels::PackRange range;

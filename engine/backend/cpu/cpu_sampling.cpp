@@ -11,8 +11,6 @@
 namespace llmrun {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
 // Below this a temperature means greedy, as in vLLM.
 constexpr float kSmallestTemperature = 1e-5F;
 

@@ -13,8 +13,6 @@
 namespace llmrun {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
 // Appends the values of `logits` that are at least `bound` to scratch.values.
 void append_values(const kernels::SamplingKernels& kernels, std::span<const float> logits,
                    float bound, SamplingScratch& scratch) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,9 @@
 #include "kernels/cpu/sampling.h"
 
 namespace llmrun {
+
+// The logit of a token that is not drawn.
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Memory that a thread keeps from row to row.
 struct SamplingScratch {

@@ -13,7 +13,7 @@ namespace llmrun {
 namespace {
 
 template <typename Function>
-void load(void* library, Function& function, const char* name) {
+void load_function(void* library, Function& function, const char* name) {
   function = reinterpret_cast<Function>(dlsym(library, name));
   if (function == nullptr) {
     throw Error(ErrorKind::kDevice, fmt::format("libcublasLt has no function {}", name));
@@ -32,7 +32,7 @@ std::vector<std::string> candidates() {
   return paths;
 }
 
-CublasLt open() {
+CublasLt open_cublaslt() {
   const std::vector<std::string> paths = candidates();
   void* library = nullptr;
   CublasLt functions;
@@ -48,24 +48,24 @@ CublasLt open() {
                             "libcublas or set LLMRUN_CUBLASLT to its file",
                             fmt::join(paths, ", ")));
   }
-  load(library, functions.create, "cublasLtCreate");
-  load(library, functions.destroy, "cublasLtDestroy");
-  load(library, functions.get_version, "cublasLtGetVersion");
-  load(library, functions.matmul, "cublasLtMatmul");
-  load(library, functions.algo_get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
-  load(library, functions.algo_check, "cublasLtMatmulAlgoCheck");
-  load(library, functions.desc_init, "cublasLtMatmulDescInit_internal");
-  load(library, functions.desc_set, "cublasLtMatmulDescSetAttribute");
-  load(library, functions.layout_init, "cublasLtMatrixLayoutInit_internal");
-  load(library, functions.preference_init, "cublasLtMatmulPreferenceInit_internal");
-  load(library, functions.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+  load_function(library, functions.create, "cublasLtCreate");
+  load_function(library, functions.destroy, "cublasLtDestroy");
+  load_function(library, functions.get_version, "cublasLtGetVersion");
+  load_function(library, functions.matmul, "cublasLtMatmul");
+  load_function(library, functions.algo_get_heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  load_function(library, functions.algo_check, "cublasLtMatmulAlgoCheck");
+  load_function(library, functions.desc_init, "cublasLtMatmulDescInit_internal");
+  load_function(library, functions.desc_set, "cublasLtMatmulDescSetAttribute");
+  load_function(library, functions.layout_init, "cublasLtMatrixLayoutInit_internal");
+  load_function(library, functions.preference_init, "cublasLtMatmulPreferenceInit_internal");
+  load_function(library, functions.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   return functions;
 }
 
 }  // namespace
 
 const CublasLt& cublaslt() {
-  static const CublasLt functions = open();
+  static const CublasLt functions = open_cublaslt();
   return functions;
 }
 

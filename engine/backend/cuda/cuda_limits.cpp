@@ -36,13 +36,6 @@ double shortest(cudaStream_t stream, const Work& work) {
   return best;
 }
 
-std::size_t free_device_bytes() {
-  std::size_t free_bytes = 0;
-  std::size_t total_bytes = 0;
-  check_cuda(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
-  return free_bytes;
-}
-
 double measure_read(const CudaDevice& device, cudaStream_t stream) {
   constexpr std::size_t kLargest = std::size_t{2} << 30;
   const std::size_t num_bytes = std::min(kLargest, free_device_bytes() / 2) / 4096 * 4096;

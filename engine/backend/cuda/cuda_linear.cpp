@@ -38,13 +38,6 @@ kernels::LinearArguments linear_arguments(const GemmCall& call, CudaLinearEpilog
           .epilogue = epilogue};
 }
 
-std::size_t free_device_bytes() {
-  std::size_t free_bytes = 0;
-  std::size_t total_bytes = 0;
-  check_cuda(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
-  return free_bytes;
-}
-
 // Rows of the scratch memory for gate and up: as many as are measured, too.
 std::int64_t gate_up_tokens(std::int64_t max_num_tokens) {
   return std::min(GemmPlanner::measured_size(max_num_tokens), kGateUpTokens);

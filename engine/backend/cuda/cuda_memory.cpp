@@ -19,6 +19,13 @@ constexpr std::int64_t kFillBytes = 1 << 20;  // one thread fills at once
 
 using kernels::check_cuda;
 
+std::size_t free_device_bytes() {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  check_cuda(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+  return free_bytes;
+}
+
 CudaBuffer::CudaBuffer(std::size_t num_bytes) : num_bytes_(num_bytes) {
   if (num_bytes == 0) return;
   const cudaError_t status = cudaMalloc(&data_, num_bytes);

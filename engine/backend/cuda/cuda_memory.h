@@ -14,6 +14,8 @@
 
 namespace llmrun {
 
+std::size_t free_device_bytes();
+
 class CudaBuffer final : public DeviceBuffer {
  public:
   // Uninitialised. Throws Error(kMemory) with the bytes asked for and those free.

@@ -41,31 +41,31 @@ struct Nvml {
 };
 
 template <typename Function>
-void load(void* library, Function& function, const char* name) {
+void load_if_there(void* library, Function& function, const char* name) {
   function = reinterpret_cast<Function>(dlsym(library, name));
 }
 
-Nvml open() {
+Nvml open_nvml() {
   Nvml nvml;
   void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return nvml;
-  load(library, nvml.init, "nvmlInit_v2");
-  load(library, nvml.driver_version, "nvmlSystemGetDriverVersion");
-  load(library, nvml.device_by_pci, "nvmlDeviceGetHandleByPciBusId_v2");
-  load(library, nvml.energy, "nvmlDeviceGetTotalEnergyConsumption");
-  load(library, nvml.power, "nvmlDeviceGetPowerUsage");
-  load(library, nvml.power_limit, "nvmlDeviceGetEnforcedPowerLimit");
-  load(library, nvml.temperature, "nvmlDeviceGetTemperature");
-  load(library, nvml.clock, "nvmlDeviceGetClockInfo");
-  load(library, nvml.max_clock, "nvmlDeviceGetMaxClockInfo");
-  load(library, nvml.throttle_reasons, "nvmlDeviceGetCurrentClocksThrottleReasons");
-  load(library, nvml.processes, "nvmlDeviceGetComputeRunningProcesses_v3");
+  load_if_there(library, nvml.init, "nvmlInit_v2");
+  load_if_there(library, nvml.driver_version, "nvmlSystemGetDriverVersion");
+  load_if_there(library, nvml.device_by_pci, "nvmlDeviceGetHandleByPciBusId_v2");
+  load_if_there(library, nvml.energy, "nvmlDeviceGetTotalEnergyConsumption");
+  load_if_there(library, nvml.power, "nvmlDeviceGetPowerUsage");
+  load_if_there(library, nvml.power_limit, "nvmlDeviceGetEnforcedPowerLimit");
+  load_if_there(library, nvml.temperature, "nvmlDeviceGetTemperature");
+  load_if_there(library, nvml.clock, "nvmlDeviceGetClockInfo");
+  load_if_there(library, nvml.max_clock, "nvmlDeviceGetMaxClockInfo");
+  load_if_there(library, nvml.throttle_reasons, "nvmlDeviceGetCurrentClocksThrottleReasons");
+  load_if_there(library, nvml.processes, "nvmlDeviceGetComputeRunningProcesses_v3");
   nvml.is_usable = nvml.init != nullptr && nvml.device_by_pci != nullptr && nvml.init() == kSuccess;
   return nvml;
 }
 
 const Nvml& nvml() {
-  static const Nvml functions = open();
+  static const Nvml functions = open_nvml();
   return functions;
 }
 

@@ -12,7 +12,7 @@
 namespace llmrun {
 namespace {
 
-RunManifest make_manifest(int seed = 1) {
+RunManifest make_numbered_manifest(int seed = 1) {
   RunManifest manifest;
   manifest.llmrun_version = "0.1.0";
   manifest.model_name = "demo";
@@ -22,7 +22,7 @@ RunManifest make_manifest(int seed = 1) {
   return manifest;
 }
 
-InputItem make_item(std::int64_t index) {
+InputItem make_numbered_item(std::int64_t index) {
   InputItem item;
   item.index = index;
   item.id = std::to_string(index);
@@ -31,36 +31,37 @@ InputItem make_item(std::int64_t index) {
   return item;
 }
 
-std::string make_record(std::int64_t index, const RunManifest& manifest) {
+std::string make_numbered_record(std::int64_t index, const RunManifest& manifest) {
   const RecordFormatter formatter({.fingerprint = run_fingerprint(manifest)});
-  if (index == 1) return formatter.format_error(make_item(index), {"too_long", "no"}) + "\n";
-  return formatter.format(make_item(index), RequestOutput()) + "\n";
+  if (index == 1)
+    return formatter.format_error(make_numbered_item(index), {"too_long", "no"}) + "\n";
+  return formatter.format(make_numbered_item(index), RequestOutput()) + "\n";
 }
 
-std::unique_ptr<LockedFile> open_existing(const std::string& path) {
+std::unique_ptr<LockedFile> open_to_resume(const std::string& path) {
   return open_output({.path = path, .existing = ExistingOutput::kResume});
 }
 
 bool is_finished(StartedRun& run, std::int64_t index, const RunManifest& manifest) {
-  const InputItem item = make_item(index);
+  const InputItem item = make_numbered_item(index);
   return run.finished.claim(item, input_hash(item, run_fingerprint(manifest)));
 }
 
 TEST_CASE("a new run writes its manifest; the same run goes on") {
   const TemporaryFolder folder;
   const std::string path = folder / "out";
-  const RunManifest manifest = make_manifest();
+  const RunManifest manifest = make_numbered_manifest();
   for (const bool resume : {false, true}) {
     std::filesystem::remove(path);
-    const auto file = open_existing(path);
+    const auto file = open_to_resume(path);
     const StartedRun run = start_run(*file, manifest, {.resume = resume});
     CHECK(run.finished.size() == 0);
     CHECK(run.notes.empty());
     CHECK(read_manifest(manifest_path(path)));
   }
-  write_text(path, make_record(0, manifest) + make_record(1, manifest) + "torn");
+  write_text(path, make_numbered_record(0, manifest) + make_numbered_record(1, manifest) + "torn");
   {
-    const auto file = open_existing(path);
+    const auto file = open_to_resume(path);
     StartedRun run = start_run(*file, manifest, {.resume = true});
     CHECK(is_finished(run, 0, manifest));
     CHECK(is_finished(run, 1, manifest));
@@ -69,7 +70,7 @@ TEST_CASE("a new run writes its manifest; the same run goes on") {
     CHECK(run.notes[0].find("cut 4 bytes") != std::string::npos);
     CHECK(run.notes[1].find("2 rows are finished (1 of them with errors)") != std::string::npos);
   }
-  const auto file = open_existing(path);
+  const auto file = open_to_resume(path);
   StartedRun run = start_run(*file, manifest, {.resume = true, .retry_errors = true});
   CHECK(is_finished(run, 0, manifest));
   CHECK(!is_finished(run, 1, manifest));
@@ -78,12 +79,12 @@ TEST_CASE("a new run writes its manifest; the same run goes on") {
 TEST_CASE("another run is refused, naming what differs, or forced") {
   const TemporaryFolder folder;
   const std::string path = folder / "out";
-  const RunManifest before = make_manifest(1);
-  const RunManifest now = make_manifest(2);
-  write_text(path, make_record(0, before));
+  const RunManifest before = make_numbered_manifest(1);
+  const RunManifest now = make_numbered_manifest(2);
+  write_text(path, make_numbered_record(0, before));
   write_manifest(manifest_path(path), before);
   const std::string stored = read_text_file(manifest_path(path));
-  const auto file = open_existing(path);
+  const auto file = open_to_resume(path);
   try {
     start_run(*file, now, {.resume = true});
     FAIL("no error");
@@ -103,8 +104,8 @@ TEST_CASE("an output without a manifest is somebody else's") {
   const TemporaryFolder folder;
   const std::string path = folder / "out";
   write_text(path, "a file of the user");
-  const auto file = open_existing(path);
-  CHECK_THROWS_AS(start_run(*file, make_manifest(), {.resume = true}), Error);
+  const auto file = open_to_resume(path);
+  CHECK_THROWS_AS(start_run(*file, make_numbered_manifest(), {.resume = true}), Error);
   CHECK(read_text_file(path) == "a file of the user");
 }
 
@@ -113,15 +114,15 @@ TEST_CASE("an output that is not resumed is cut when the run begins") {
   const std::string path = folder / "out";
   write_text(path, "old");
   const auto file = open_output({.path = path, .existing = ExistingOutput::kOverwrite});
-  CHECK(start_run(*file, make_manifest(), {}).finished.size() == 0);
+  CHECK(start_run(*file, make_numbered_manifest(), {}).finished.size() == 0);
   CHECK(read_text_file(path).empty());
 }
 
 TEST_CASE("streams begin anew, without a manifest") {
   const auto file = open_output({.path = "/dev/null"});
-  CHECK(start_run(*file, make_manifest(), {}).finished.size() == 0);
+  CHECK(start_run(*file, make_numbered_manifest(), {}).finished.size() == 0);
   try {
-    start_run(*file, make_manifest(), {.resume = true});
+    start_run(*file, make_numbered_manifest(), {.resume = true});
     FAIL("no error");
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::kUsage);

@@ -20,7 +20,7 @@ constexpr int kClosed = 0;  // added to a status: whatever is behind it is not a
 constexpr int kGoesOn = 1000;
 constexpr const char* kServer = "\r\nServer: llmrun\r\n";  // once in each answer
 
-struct Case {
+struct CorpusCase {
   std::string request;
   int outcome = 0;  // the status, and kClosed or kGoesOn
 };
@@ -52,7 +52,7 @@ std::string one_chunk(const std::string& size_suffix, const std::string& end,
   return chunked(fmt::format("{:x}{}{}{}{}", kBody.size(), size_suffix, "\r\n", kBody, end) + rest);
 }
 
-void check(const std::vector<Case>& cases, std::size_t stride = 1) {
+void check(const std::vector<CorpusCase>& cases, std::size_t stride = 1) {
   TestServer server({.step_seconds = 0});
   const std::string behind = get("/version");
   for (const auto& [request, outcome] : cases) {
