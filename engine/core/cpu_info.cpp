@@ -48,6 +48,12 @@ bool has_state(std::uint64_t xcr0, std::uint64_t mask) {
   return (xcr0 & mask) == mask;
 }
 
+#ifdef LLMRUN_EMULATE_AMX
+constexpr bool kEmulatesAmx = true;
+#else
+constexpr bool kEmulatesAmx = false;
+#endif
+
 // Linux gives the 8 KiB of tile state only to processes that ask.
 bool request_amx() {
   constexpr long kArchReqXcompPerm = 0x1023;
@@ -80,7 +86,9 @@ std::vector<CpuIsa> detect_isas() {
   isas.push_back(CpuIsa::kAvx512Bf16);
 
   const bool amx = has_bit(leaf7.edx, 22) && has_bit(leaf7.edx, 24);  // BF16, TILE
-  if (amx && has_state(xcr0, kTileState) && request_amx()) isas.push_back(CpuIsa::kAmx);
+  if (kEmulatesAmx || (amx && has_state(xcr0, kTileState) && request_amx())) {
+    isas.push_back(CpuIsa::kAmx);
+  }
   return isas;
 }
 

@@ -6,8 +6,20 @@
 
 #include <immintrin.h>
 
+#ifdef LLMRUN_EMULATE_AMX
+#include "kernels/cpu/amx_emulation.h"
+#endif
+
 namespace llmrun::kernels {
 namespace {
+
+#ifndef LLMRUN_EMULATE_AMX
+// REQUIRES: 64 bytes. GCC 12's _tile_loadconfig claims to read 8 only; the rest would be optimised
+// away.
+inline void load_tile_config(const void* config) {
+  asm volatile("ldtilecfg %0" : : "m"(*static_cast<const std::uint8_t(*)[64]>(config)) : "memory");
+}
+#endif
 
 class AmxTiles {
  public:
@@ -28,8 +40,7 @@ class AmxTiles {
     const auto second = static_cast<std::uint8_t>(second_rows);
     config.rows[0] = config.rows[1] = config.rows[4] = first;
     config.rows[2] = config.rows[3] = config.rows[5] = second;
-    // GCC 12's _tile_loadconfig claims to read 8 bytes only; the rest would be optimised away.
-    asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
+    load_tile_config(&config);
   }
   ~AmxTiles() { _tile_release(); }
   AmxTiles(const AmxTiles&) = delete;
