@@ -1,6 +1,6 @@
-// AMX in plain vectors, for tests on processors without it (LLMRUN_EMULATE_AMX): the intrinsics that
-// the kernels use, with what a processor checks, and loads and stores that AddressSanitizer sees.
-// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG, TILELOADD,
+// AMX in plain vectors, for tests on processors without it (LLMRUN_EMULATE_AMX): the intrinsics
+// that the kernels use, with what a processor checks, and loads and stores that AddressSanitizer
+// sees. Source: Intel 64 and IA-32 Architectures Software Developer's Manual, LDTILECFG, TILELOADD,
 // TDPBF16PS. Denormal numbers are not flushed to zero here.
 #pragma once
 

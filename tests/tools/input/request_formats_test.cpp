@@ -184,6 +184,16 @@ TEST_CASE("openai batch: what is refused") {
   }
 }
 
+TEST_CASE("openai batch: lines among others are told that their format is that of the first line") {
+  const auto items = read_text(
+      "{\"prompt\":\"x\"}\n"
+      R"({"custom_id":"a","url":"/v1/completions","body":{"prompt":"x"}})",
+      "-");
+  REQUIRE(items.size() == 2);
+  CHECK(error_code(items[0]) == "");
+  CHECK(error_code(items[1]) == "mixed_formats");
+}
+
 TEST_CASE("openai batch: all lines name the same model") {
   const auto line = [](const char* id, const char* model) {
     return fmt::format(
