@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs clang-tidy over the host code, with the compile commands of a configured preset.
-#   tidy.sh [PRESET] [FILES...]     default: debug, all .cpp files of engine/, kernels/ and tools/
+#   tidy.sh [PRESET] [FILES...]     default: debug, which compiles each file by itself, and all .cpp files of engine/, kernels/ and tools/
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -17,12 +17,17 @@ inline void require(bool holds) {
   if (!holds) __builtin_trap();
 }
 
+// A thread's tiles, of one source file: where a processor has one set for all.
 class EmulatedTiles {
  public:
   // The 64 bytes that LDTILECFG reads: bytes a row from byte 16 on, two each, rows from byte 48 on.
   void configure(const void* config) {
     const auto* bytes = static_cast<const std::uint8_t*>(config);
-    require(bytes[0] == 1);
+    for (int i = 0; i < kConfigBytes; ++i) {
+      const bool is_used = i == 0 || (i >= 16 && i < 32) || (i >= 48 && i < 56);
+      require(is_used || bytes[i] == 0);
+    }
+    require(bytes[0] == 1);  // the palette
     for (int tile = 0; tile < kNumTiles; ++tile) {
       require(bytes[16 + 2 * tile] == kRowBytes && bytes[17 + 2 * tile] == 0);
       num_rows_[tile] = bytes[48 + tile];
@@ -49,6 +54,7 @@ class EmulatedTiles {
   }
   // sums [M, 16] += a [M, 32] b [32, 16], where a row of b holds pairs of its rows.
   void multiply_add(int sums, int a, int b) {
+    require(sums != a && sums != b && a != b);
     require(num_rows_[sums] > 0 && num_rows_[sums] == num_rows_[a]);
     require(num_rows_[b] == kMaxRows);
     const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000U));
@@ -70,6 +76,7 @@ class EmulatedTiles {
   }
 
  private:
+  static constexpr int kConfigBytes = 64;
   static constexpr int kNumTiles = 8;
   static constexpr int kMaxRows = 16;
   static constexpr int kRowBytes = 64;

@@ -4,6 +4,7 @@
 namespace llmrun {
 namespace {
 
+using testing::contains;
 using testing::run_command;
 using testing::RunResult;
 using testing::TemporaryFolder;
@@ -12,10 +13,6 @@ RunResult run_compare(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun", "compare"};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run_command(command);
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 // Lines as `llmrun throughput --repeats 1 --output jsonl` writes them, one a rate.

@@ -21,6 +21,10 @@ struct RunResult {
   std::string err;
 };
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 inline std::vector<std::string> generate_command(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun",
                                       "generate",

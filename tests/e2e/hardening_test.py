@@ -13,8 +13,9 @@ program, commands, *flags = sys.argv[1:]
 breaches = []
 
 entries = json.loads(pathlib.Path(commands).read_text())
-sources = [entry for entry in entries if entry["file"].endswith(".cpp")]
-assert len(sources) > 100, "the list of sources is not the whole program's"
+sources = [entry for entry in entries if entry["file"].endswith((".cpp", ".cxx"))]  # .cxx: the files of a folder as one
+for target in ("llmrun_core", "llmrun_kernels_cpu", "llmrun_top", "llmrun_tools"):
+    assert any(f"/{target}.dir/" in entry["command"] for entry in sources), f"no source of {target} in the list"
 for entry in sources:
     missing = [flag for flag in flags if flag not in entry["command"].split()]
     if missing:

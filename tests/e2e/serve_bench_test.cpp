@@ -13,6 +13,7 @@ namespace llmrun {
 namespace {
 
 using testing::ChildProcess;
+using testing::contains;
 using testing::parse_lines;
 using testing::read_all;
 using testing::run_command;
@@ -38,10 +39,6 @@ std::vector<std::string> bench_command(const std::vector<std::string>& arguments
   return command;
 }
 
-bool has_part(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("serve-bench, in process and over HTTP: vLLM's block and keys, both modes in one table") {
@@ -51,10 +48,10 @@ TEST_CASE("serve-bench, in process and over HTTP: vLLM's block and keys, both mo
       bench_command({"--modes", "inproc,http", "--num-warmups", "2", "--num-prompts", "8",
                      "--request-rate", "200", "--goodput", "e2el:60000", "--output-json", path}));
   CAPTURE(result.err);
-  CHECK(has_part(result.out, "============ Serving Benchmark Result ============\n"));
-  CHECK(has_part(result.out, "Successful requests:                     8         \n"));
-  CHECK(has_part(result.out, "Total generated tokens:                  72        \n"));
-  CHECK(has_part(result.out, "The same requests inproc and http"));
+  CHECK(contains(result.out, "============ Serving Benchmark Result ============\n"));
+  CHECK(contains(result.out, "Successful requests:                     8         \n"));
+  CHECK(contains(result.out, "Total generated tokens:                  72        \n"));
+  CHECK(contains(result.out, "The same requests inproc and http"));
   const auto json = nlohmann::json::parse(read_all(path));
   const auto& points = json.at("results");
   REQUIRE(points.size() == 2);
@@ -110,7 +107,7 @@ TEST_CASE("serve-bench against a server that runs: completions, chat, a sweep, s
   CHECK(report.at("completed") == 2);
   CHECK(report.at("backend") == "openai-chat");
   CHECK(refused.exit_code == 3);
-  CHECK(has_part(refused.err, "http_401"));
+  CHECK(contains(refused.err, "http_401"));
 }
 
 TEST_CASE("serve-bench: a search asks at each rate for as long as --duration says") {
@@ -131,16 +128,16 @@ TEST_CASE("serve-bench, stopped by a signal: the report of what was answered") {
     ChildProcess child(
         bench_command({"--num-warmups", "0", "--num-prompts", "10000", "--request-rate", "50"}),
         folder.path());
-    while (!has_part(child.standard_error(), "workload:") && !child.has_ended()) {
+    while (!contains(child.standard_error(), "workload:") && !child.has_ended()) {
     }
     std::this_thread::sleep_for(std::chrono::seconds(2));
     child.signal(number);
     CHECK(child.wait() == 128 + number);
     const std::string out = child.standard_output();
-    CHECK(has_part(out, " Serving Benchmark Result "));
-    CHECK(has_part(out, "INVALID: stopped: "));
-    CHECK(has_part(out, "Failed requests:                         0  "));
-    CHECK(has_part(out, "Not sent"));
+    CHECK(contains(out, " Serving Benchmark Result "));
+    CHECK(contains(out, "INVALID: stopped: "));
+    CHECK(contains(out, "Failed requests:                         0  "));
+    CHECK(contains(out, "Not sent"));
   }
 }
 
@@ -166,7 +163,7 @@ TEST_CASE("serve-bench, stopped by a signal while it waits for a server: at once
       child.signal(number);
       CHECK(child.wait() == 128 + number);
       CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
-      CHECK(has_part(child.standard_error(), "stopped before anything was measured"));
+      CHECK(contains(child.standard_error(), "stopped before anything was measured"));
     }
   }
   ::close(listening);
@@ -178,11 +175,11 @@ TEST_CASE("serve-bench: what cannot be measured is told") {
     CHECK(result.exit_code == exit_code);
     return result.err;
   };
-  CHECK(has_part(error_of({"--modes", "tcp"}, 2), "--modes: 'tcp'"));
-  CHECK(has_part(error_of({"--request-rate", "0"}, 2), "--request-rate: '0'"));
-  CHECK(has_part(error_of({"--find-rate"}, 2), "--find-rate needs --goodput"));
-  CHECK(has_part(error_of({"--goodput", "ttft"}, 2), "--goodput: 'ttft'"));
-  CHECK(has_part(error_of({"--base-url", "http://127.0.0.1:1"}, 3), "127.0.0.1:1"));
+  CHECK(contains(error_of({"--modes", "tcp"}, 2), "--modes: 'tcp'"));
+  CHECK(contains(error_of({"--request-rate", "0"}, 2), "--request-rate: '0'"));
+  CHECK(contains(error_of({"--find-rate"}, 2), "--find-rate needs --goodput"));
+  CHECK(contains(error_of({"--goodput", "ttft"}, 2), "--goodput: 'ttft'"));
+  CHECK(contains(error_of({"--base-url", "http://127.0.0.1:1"}, 3), "127.0.0.1:1"));
 }
 
 }  // namespace llmrun

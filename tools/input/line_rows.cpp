@@ -81,11 +81,6 @@ class JsonRows final : public LineRows {
     std::string reason;
     const auto row = try_parse_ordered_json(text, kRequestJson, reason);
     if (!row) return RequestError{"invalid_json", std::move(reason)};
-    if (!is_batch_ && row->contains("custom_id") && row->contains("body")) {
-      return RequestError{"mixed_formats",
-                          "a line of an OpenAI batch file, but the first line is none; put such "
-                          "lines in a file of their own"};
-    }
     return is_batch_ ? parse_batch_row(*row, options_.rules, item, ignored)
                      : parse_request(*row, options_.rules, item, ignored);
   }

@@ -232,8 +232,14 @@ std::optional<RequestError> check_sampling(const RequestRules& rules, const Inpu
 
 std::optional<RequestError> note_unknown(const std::string& name, IgnoredFields& ignored) {
   if (const std::string_view known = suggest_field(name); !known.empty()) {
-    if (known == name)
+    if (name == "custom_id") {
+      return RequestError{"unknown_field",
+                          "custom_id is of OpenAI batch files, and this input is none by its first "
+                          "line or by --format; put such lines in a file of their own"};
+    }
+    if (known == name) {
       return RequestError{"unknown_field", name + " has no meaning in this request"};
+    }
     return unknown_field(name, known);
   }
   if (ignored.count++ == 0) ignored.first = name;

@@ -107,7 +107,7 @@ TEST_CASE("rows without an id are found by their index") {
     RecoveredOutput recovered = recover(path);
     CHECK(is_claimed(recovered, item));
     InputItem named = make_item(3, envelope);
-    named.id.assign(1, '3');  // another row's id
+    named.id = std::string("3");  // another row's id
     CHECK(!is_claimed(recovered, named));
   }
 }
