@@ -1,3 +1,6 @@
+#include <cmath>
+#include <vector>
+
 #include <fmt/format.h>
 
 #include "tools/kernel_bench/rows.h"
@@ -84,7 +87,10 @@ void bench_rope(KernelBench& bench) {
     const DeviceTensor key = make_cache();
     const DeviceTensor value = make_cache();
     const DeviceTensor qkv = bench.random_tensor(activation_dtype, {tokens, m.qkv_size()});
-    const DeviceTensor cos_sin = bench.random_tensor(DType::kF32, {kContext, m.head_dim});
+    // Turned by 45 degrees in every call, so that values keep their size and never become denormal.
+    const std::vector<float> turn(static_cast<std::size_t>(kContext * m.head_dim), std::sqrt(0.5F));
+    const DeviceTensor cos_sin = backend.allocate_tensor(DType::kF32, {kContext, m.head_dim});
+    backend.copy_to_device(cos_sin.tensor, turn.data());
     bench.measure(row, make_step(tokens, 1, kContext), 1,
                   [&](const ForwardBatch& batch, std::int64_t /*copy*/) {
                     backend.rope_and_store_kv(qkv.tensor, {key.tensor, value.tensor}, batch,
