@@ -130,41 +130,32 @@ void load_keys_bf16(const AttentionArgs& args, const void* const* rows, const Am
   }
 }
 
-// Orders that make pairs: of the elements of two registers, of their first or second halves; of the
-// two halves of one register.
-struct Interleave {
-  alignas(64) std::uint16_t low[32];
-  alignas(64) std::uint16_t high[32];
-  alignas(64) std::uint16_t halves[32];
-  constexpr Interleave() : low(), high(), halves() {
-    for (int i = 0; i < 32; ++i) {
-      low[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 32);
-      high[i] = static_cast<std::uint16_t>(low[i] + 16);
-      halves[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 16);
-    }
-  }
-};
-constexpr Interleave kInterleave;
-
 void load_values_bf16(const AttentionArgs& args, const void* const* rows,
                       const AmxScratch& scratch) {
-  const __m512i low = _mm512_load_si512(kInterleave.low);
-  const __m512i high = _mm512_load_si512(kInterleave.high);
   for (std::int64_t t = 0; t < kKvTile; t += kTileDepth) {
     for (std::int64_t d = 0; d < scratch.padded; d += kTileDepth) {
       Vec first[kLanes];  // a lane is a pair of positions of one dimension
       Vec second[kLanes];
       for (std::int64_t i = 0; i < kLanes; ++i) {
-        const __m512i even = load_halves(rows[t + 2 * i], d, args.head_dim);
-        const __m512i odd = load_halves(rows[t + 2 * i + 1], d, args.head_dim);
-        first[i].v = _mm512_castsi512_ps(_mm512_permutex2var_epi16(even, low, odd));
-        second[i].v = _mm512_castsi512_ps(_mm512_permutex2var_epi16(even, high, odd));
+        Halves copies[2];
+        Vec::interleave_bf16(find_halves(rows[t + 2 * i], d, args.head_dim, copies[0]),
+                             find_halves(rows[t + 2 * i + 1], d, args.head_dim, copies[1]),
+                             first[i], second[i]);
       }
       store_transposed(first, scratch.value + d * kKvTile + t, kKvTile);
       store_transposed(second, scratch.value + (d + kLanes) * kKvTile + t, kKvTile);
     }
   }
 }
+
+// The order that makes pairs of the two halves of a register.
+struct Interleave {
+  alignas(64) std::uint16_t halves[32];
+  constexpr Interleave() : halves() {
+    for (int i = 0; i < 32; ++i) halves[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 16);
+  }
+};
+constexpr Interleave kInterleave;
 
 // score [kKvTile, 16] = keys times the group's queries.
 void multiply_keys(const AmxScratch& scratch, std::int64_t group) {
@@ -352,8 +343,10 @@ void run(const AttentionArgs& args, const AttentionTask& task, void* memory) {
   for (std::int64_t begin = span.begin / kKvTile * kKvTile; begin < span.end; begin += kKvTile) {
     const std::int64_t count = std::min(kKvTile, span.end - begin);
     const void* rows[kKvTile];
+    fetch_rows(args, task, args.value, begin);
     find_rows(args, task, args.key, begin, count, rows);
     load_keys_bf16(args, rows, scratch);
+    fetch_rows(args, task, args.key, begin + kKvTile);
     find_rows(args, task, args.value, begin, count, rows);
     load_values_bf16(args, rows, scratch);
     for (std::int64_t group = 0; group < num_groups; ++group) {

@@ -12,19 +12,23 @@ namespace {
 
 constexpr float kNegativeInfinity = -__builtin_inff();
 
-// Register tile of the small products: kMaxRows rows times up to kMaxVecs registers of columns.
-constexpr int kMaxRows = Vec::kLanes == 16 ? 6 : 4;
+// Register tile of the small products: kMaxRows rows times up to kMaxVecs registers of columns. The
+// even and odd elements of pairs take twice the registers.
+template <bool kIsBf16>
+constexpr int kMaxRows = Vec::kLanes < 16 ? 4 : (kIsBf16 ? 5 : 6);
 constexpr int kMaxVecs = Vec::kLanes == 16 ? 4 : 2;
 
 inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Where the parts of a task's scratch memory lie. R rows, P = head_dim padded to 16.
+// Where the parts of a task's scratch memory lie. R rows, P = head_dim padded to 16. Keys and
+// values of a bf16 cache stay in bf16 as pairs, which the products widen: pairs of dimensions of a
+// key, pairs of positions of values.
 struct AttentionScratch {
   float* q;       // [R, P], scaled
-  float* key;     // [P, kKvTile], transposed
-  float* value;   // [kKvTile, P]
+  float* key;     // [P, kKvTile], transposed; or pairs [P / 2, kKvTile]
+  float* value;   // [kKvTile, P]; or pairs [kKvTile / 2, P]
   float* score;   // [R, kKvTile]
   float* state;   // [R, 2 + P] as attention_state_floats
   float* merged;  // [R, 2 + P]
@@ -63,16 +67,16 @@ inline const float* state_values(const float* state) {
 struct ProductArgs {
   const float* a;  // [rows, a_stride]
   std::int64_t a_stride;
-  const float* b;  // [depth, b_stride]
+  const float* b;  // [depth, b_stride], or pairs of bf16 [depth / 2, b_stride]
   std::int64_t b_stride;
-  std::int64_t depth;
-  float* c;  // [rows, c_stride]
+  std::int64_t depth;  // of pairs: an odd depth takes one element more of a, too
+  float* c;            // [rows, c_stride]
   std::int64_t c_stride;
   bool accumulate;  // c += instead of c =
 };
 
 // c = a b for kRows rows and kVecs registers of columns; one accumulator per element, k ascending.
-template <int kRows, int kVecs>
+template <bool kIsBf16, int kRows, int kVecs>
 void multiply_registers(const ProductArgs& args) {
   Vec acc[kRows][kVecs];
 #pragma GCC unroll 8
@@ -83,16 +87,27 @@ void multiply_registers(const ProductArgs& args) {
                                   : Vec::broadcast(0.0F);
     }
   }
+  constexpr std::int64_t kStep = kIsBf16 ? 2 : 1;
   const float* b = args.b;
-  for (std::int64_t k = 0; k < args.depth; ++k, b += args.b_stride) {
-    Vec row[kVecs];
+  for (std::int64_t k = 0; k < args.depth; k += kStep, b += args.b_stride) {
+    Vec row[kStep][kVecs];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) row[v] = Vec::load(b + v * Vec::kLanes);
+    for (int v = 0; v < kVecs; ++v) {
+      if constexpr (kIsBf16) {
+        Vec::load_bf16_pairs(reinterpret_cast<const std::uint16_t*>(b + v * Vec::kLanes), row[0][v],
+                             row[1][v]);
+      } else {
+        row[0][v] = Vec::load(b + v * Vec::kLanes);
+      }
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Vec scalar = Vec::broadcast(args.a[r * args.a_stride + k]);
+#pragma GCC unroll 2
+      for (int i = 0; i < kStep; ++i) {
+        const Vec scalar = Vec::broadcast(args.a[r * args.a_stride + k + i]);
 #pragma GCC unroll 8
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec::fma(scalar, row[v], acc[r][v]);
+        for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec::fma(scalar, row[i][v], acc[r][v]);
+      }
     }
   }
 #pragma GCC unroll 8
@@ -102,22 +117,23 @@ void multiply_registers(const ProductArgs& args) {
   }
 }
 
-template <int kVecs>
+template <bool kIsBf16, int kVecs>
 void multiply_rows(const ProductArgs& args, std::int64_t num_rows) {
   switch (num_rows) {
-    case 1: return multiply_registers<1, kVecs>(args);
-    case 2: return multiply_registers<2, kVecs>(args);
-    case 3: return multiply_registers<3, kVecs>(args);
-    case 4: return multiply_registers<4, kVecs>(args);
-    case 5: return multiply_registers<5, kVecs>(args);
-    default: return multiply_registers<6, kVecs>(args);
+    case 1: return multiply_registers<kIsBf16, 1, kVecs>(args);
+    case 2: return multiply_registers<kIsBf16, 2, kVecs>(args);
+    case 3: return multiply_registers<kIsBf16, 3, kVecs>(args);
+    case 4: return multiply_registers<kIsBf16, 4, kVecs>(args);
+    case 5: return multiply_registers<kIsBf16, 5, kVecs>(args);
+    default: return multiply_registers<kIsBf16, 6, kVecs>(args);
   }
 }
 
 // c = a b (or +=), num_columns a multiple of 16; b and c are padded to that.
-inline void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_columns) {
+template <bool kIsBf16>
+void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_columns) {
   const ProductArgs first = args;
-  const std::int64_t num_groups = (num_rows + kMaxRows - 1) / kMaxRows;
+  const std::int64_t num_groups = (num_rows + kMaxRows<kIsBf16> - 1) / kMaxRows<kIsBf16>;
   for (std::int64_t column = 0; column < num_columns;) {
     const std::int64_t vecs_left = (num_columns - column) / Vec::kLanes;
     const int vecs = vecs_left >= kMaxVecs ? kMaxVecs : (vecs_left >= 2 ? 2 : 1);
@@ -128,9 +144,9 @@ inline void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_c
       args.a = first.a + row * args.a_stride;
       args.c = first.c + row * args.c_stride + column;
       switch (vecs) {
-        case 4: multiply_rows<4>(args, rows); break;
-        case 2: multiply_rows<2>(args, rows); break;
-        default: multiply_rows<1>(args, rows); break;
+        case 4: multiply_rows<kIsBf16, 4>(args, rows); break;
+        case 2: multiply_rows<kIsBf16, 2>(args, rows); break;
+        default: multiply_rows<kIsBf16, 1>(args, rows); break;
       }
       row += rows;
     }
@@ -138,18 +154,26 @@ inline void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_c
   }
 }
 
-// Elements [i, i + kLanes) of a cached row of `head_dim` elements; beyond its end 0.
-template <bool kIsBf16>
-Vec load_cached(const void* row, std::int64_t i, std::int64_t head_dim) {
-  const std::int64_t rest = head_dim - i;
-  if constexpr (kIsBf16) {
-    const auto* p = static_cast<const std::uint16_t*>(row) + i;
-    return rest >= Vec::kLanes ? Vec::load_bf16(p)
-                               : Vec::load_bf16_first(p, static_cast<int>(rest));
-  } else {
-    const auto* p = static_cast<const float*>(row) + i;
-    return rest >= Vec::kLanes ? Vec::load(p) : Vec::load_first(p, static_cast<int>(rest));
-  }
+// Elements [i, i + kLanes) of a row of `size` floats; beyond its end 0.
+inline Vec load_floats(const void* row, std::int64_t i, std::int64_t size) {
+  const auto* p = static_cast<const float*>(row) + i;
+  const std::int64_t rest = size - i;
+  return rest >= Vec::kLanes ? Vec::load(p) : Vec::load_first(p, static_cast<int>(rest));
+}
+
+// Elements [i, i + 2 kLanes) of a row of `size` bf16, where they lie or else in `copy`; beyond its
+// end 0.
+struct Halves {
+  alignas(64) std::uint16_t elements[2 * Vec::kLanes];
+};
+inline const std::uint16_t* find_halves(const void* row, std::int64_t i, std::int64_t size,
+                                        Halves& copy) {
+  const auto* p = static_cast<const std::uint16_t*>(row) + i;
+  const std::int64_t rest = size - i;
+  if (rest >= 2 * Vec::kLanes) return p;
+  copy = {};
+  for (std::int64_t j = 0; j < rest; ++j) copy.elements[j] = p[j];
+  return copy.elements;
 }
 
 // The cached rows of `count` positions from `begin` on, as pointers to keys (or values); the last
@@ -169,42 +193,68 @@ inline void find_rows(const AttentionArgs& args, const AttentionTask& task, cons
   for (std::int64_t i = count; i < kKvTile; ++i) rows[i] = rows[count - 1];
 }
 
-// Keys of a tile to scratch.key, transposed; positions from `count` on repeat the last one, so that
-// they hold finite numbers.
-template <bool kIsBf16, bool kIsWhole>
+// kLanes keys of `kWidth` elements each from `d` on, transposed to key [kWidth, kKvTile]; kIsBf16:
+// an element is a pair of bf16.
+template <bool kIsBf16>
 void load_key_block(const void* const* rows, std::int64_t d, std::int64_t head_dim, float* key) {
+  constexpr std::int64_t kPerLane = kIsBf16 ? 2 : 1;
   Vec block[Vec::kLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < Vec::kLanes; ++i) {
-    block[i] = load_cached<kIsBf16>(rows[i], d, kIsWhole ? d + Vec::kLanes : head_dim);
+    if constexpr (kIsBf16) {
+      Halves copy;
+      block[i] = Vec::load(reinterpret_cast<const float*>(find_halves(rows[i], d, head_dim, copy)));
+    } else {
+      block[i] = load_floats(rows[i], d, head_dim);
+    }
   }
   Vec::transpose(block);
+  const std::int64_t lanes = (round_up(head_dim, 16) - d) / kPerLane;
 #pragma GCC unroll 16
-  for (int i = 0; i < Vec::kLanes; ++i) block[i].store(key + (d + i) * kKvTile);
+  for (int i = 0; i < Vec::kLanes; ++i) {
+    if (i < lanes) block[i].store(key + (d / kPerLane + i) * kKvTile);
+  }
 }
 
+// Keys of a tile to scratch.key, transposed; positions from `count` on repeat the last one, so that
+// they hold finite numbers.
 template <bool kIsBf16>
 void load_keys(const AttentionArgs& args, const void* const* rows, std::int64_t count, float* key) {
+  constexpr std::int64_t kWidth = (kIsBf16 ? 2 : 1) * Vec::kLanes;
   for (std::int64_t t = 0; t < count; t += Vec::kLanes) {
-    std::int64_t d = 0;
-    for (; d + Vec::kLanes <= args.head_dim; d += Vec::kLanes) {
-      load_key_block<kIsBf16, true>(rows + t, d, args.head_dim, key + t);
+    for (std::int64_t d = 0; d < args.head_dim; d += kWidth) {
+      load_key_block<kIsBf16>(rows + t, d, args.head_dim, key + t);
     }
-    if (d < args.head_dim) load_key_block<kIsBf16, false>(rows + t, d, args.head_dim, key + t);
   }
 }
 
 // Values of a tile to scratch.value; columns from head_dim on are 0.
-template <bool kIsBf16>
-void load_values(const AttentionArgs& args, const void* const* rows, std::int64_t count,
-                 float* value) {
+inline void load_values_f32(const AttentionArgs& args, const void* const* rows, std::int64_t count,
+                            float* value) {
   const std::int64_t padded = round_up(args.head_dim, 16);
   for (std::int64_t t = 0; t < count; ++t) {
-    std::int64_t d = 0;
-    for (; d < args.head_dim; d += Vec::kLanes) {
-      load_cached<kIsBf16>(rows[t], d, args.head_dim).store(value + t * padded + d);
+    for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
+      const Vec elements =
+          d < args.head_dim ? load_floats(rows[t], d, args.head_dim) : Vec::broadcast(0.0F);
+      elements.store(value + t * padded + d);
     }
-    for (; d < padded; d += Vec::kLanes) Vec::broadcast(0.0F).store(value + t * padded + d);
+  }
+}
+
+inline void load_values_bf16(const AttentionArgs& args, const void* const* rows, std::int64_t count,
+                             float* value) {
+  const std::int64_t padded = round_up(args.head_dim, 16);
+  for (std::int64_t t = 0; t < count; t += 2) {
+    for (std::int64_t d = 0; d < padded; d += 2 * Vec::kLanes) {
+      Halves copies[2];
+      Vec low;
+      Vec high;
+      Vec::interleave_bf16(find_halves(rows[t], d, args.head_dim, copies[0]),
+                           find_halves(rows[t + 1], d, args.head_dim, copies[1]), low, high);
+      float* to = value + t / 2 * padded + d;
+      low.store(to);
+      if (d + Vec::kLanes < padded) high.store(to + Vec::kLanes);
+    }
   }
 }
 
@@ -234,7 +284,11 @@ void load_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_
   load_keys<kIsBf16>(args, rows, count, scratch.key);
   fetch_rows(args, task, args.key, begin + kKvTile);
   find_rows(args, task, args.value, begin, count, rows);
-  load_values<kIsBf16>(args, rows, count, scratch.value);
+  if constexpr (kIsBf16) {
+    load_values_bf16(args, rows, count, scratch.value);
+  } else {
+    load_values_f32(args, rows, count, scratch.value);
+  }
 }
 
 // The positions a row sees, relative to a tile that begins at `begin`: [first, last).
@@ -303,8 +357,9 @@ inline void update_state(float* score, float* state, std::int64_t padded) {
 }
 
 // One tile of one split for all rows of a task.
-inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
-                        std::int64_t count, float* states, const AttentionScratch& scratch) {
+template <bool kIsBf16>
+void attend_tile(const AttentionArgs& args, const AttentionTask& task, std::int64_t begin,
+                 std::int64_t count, float* states, const AttentionScratch& scratch) {
   const std::int64_t padded = round_up(args.head_dim, 16);
   const std::int64_t state_stride = AttentionScratch::state_floats(args.head_dim);
   const std::int64_t num_rows = task.num_rows();
@@ -312,15 +367,15 @@ inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, st
   const std::int64_t first_token = begin > task.first_position ? begin - task.first_position : 0;
   const std::int64_t first_row = first_token * task.num_heads;
 
-  multiply({.a = scratch.q + first_row * padded,
-            .a_stride = padded,
-            .b = scratch.key,
-            .b_stride = kKvTile,
-            .depth = args.head_dim,
-            .c = scratch.score + first_row * kKvTile,
-            .c_stride = kKvTile,
-            .accumulate = false},
-           num_rows - first_row, round_up(count, 16));
+  multiply<kIsBf16>({.a = scratch.q + first_row * padded,
+                     .a_stride = padded,
+                     .b = scratch.key,
+                     .b_stride = kKvTile,
+                     .depth = args.head_dim,
+                     .c = scratch.score + first_row * kKvTile,
+                     .c_stride = kKvTile,
+                     .accumulate = false},
+                    num_rows - first_row, round_up(count, 16));
   for (std::int64_t row = first_row; row < num_rows; ++row) {
     const std::int64_t position = task.first_position + row / task.num_heads;
     const std::int64_t head = task.first_head + row % task.num_heads;
@@ -333,15 +388,15 @@ inline void attend_tile(const AttentionArgs& args, const AttentionTask& task, st
     adjust_scores(args, score, visible, head, begin - position);
     update_state(score, states + row * state_stride, padded);
   }
-  multiply({.a = scratch.score + first_row * kKvTile,
-            .a_stride = kKvTile,
-            .b = scratch.value,
-            .b_stride = padded,
-            .depth = count,
-            .c = state_values(states + first_row * state_stride),
-            .c_stride = state_stride,
-            .accumulate = true},
-           num_rows - first_row, padded);
+  multiply<kIsBf16>({.a = scratch.score + first_row * kKvTile,
+                     .a_stride = kKvTile,
+                     .b = scratch.value,
+                     .b_stride = padded,
+                     .depth = count,
+                     .c = state_values(states + first_row * state_stride),
+                     .c_stride = state_stride,
+                     .accumulate = true},
+                    num_rows - first_row, padded);
 }
 
 inline void clear_states(float* states, std::int64_t num_rows, std::int64_t state_stride) {
@@ -402,7 +457,7 @@ inline void load_queries(const AttentionArgs& args, const AttentionTask& task, f
     const float* from = args.q + token * args.q_stride + head * args.head_dim;
     for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
       const Vec value =
-          d < args.head_dim ? load_cached<false>(from, d, args.head_dim) : Vec::broadcast(0.0F);
+          d < args.head_dim ? load_floats(from, d, args.head_dim) : Vec::broadcast(0.0F);
       (value * scale).store(q + row * padded + d);
     }
   }
@@ -444,10 +499,11 @@ inline void load_and_attend(const AttentionArgs& args, const AttentionTask& task
                             const AttentionScratch& scratch) {
   if (args.is_bf16) {
     load_tile<true>(args, task, begin, count, scratch);
+    attend_tile<true>(args, task, begin, count, states, scratch);
   } else {
     load_tile<false>(args, task, begin, count, scratch);
+    attend_tile<false>(args, task, begin, count, states, scratch);
   }
-  attend_tile(args, task, begin, count, states, scratch);
 }
 
 inline void run_attention(const AttentionArgs& args, const AttentionTask& task, void* memory) {

@@ -30,6 +30,15 @@ struct Vec {
     odd.v = _mm256_castsi256_ps(
         _mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000U))));
   }
+  static void interleave_bf16(const std::uint16_t* even, const std::uint16_t* odd, Vec& low,
+                              Vec& high) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(even));
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd));
+    const __m256i first = _mm256_unpacklo_epi16(a, b);  // quarters 0 and 2
+    const __m256i second = _mm256_unpackhi_epi16(a, b);
+    low.v = _mm256_castsi256_ps(_mm256_permute2x128_si256(first, second, 0x20));
+    high.v = _mm256_castsi256_ps(_mm256_permute2x128_si256(first, second, 0x31));
+  }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store_first(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
   void store_bf16(std::uint16_t* p) const {

@@ -38,6 +38,18 @@ struct Vec {
     odd.v = _mm512_castsi512_ps(
         _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000U))));
   }
+  static void interleave_bf16(const std::uint16_t* even, const std::uint16_t* odd, Vec& low,
+                              Vec& high) {
+    const __m512i a = _mm512_loadu_si512(even);
+    const __m512i b = _mm512_loadu_si512(odd);
+    // Pair i of `low` is elements i and 32 + i of the two registers.
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i pairs = _mm512_add_epi32(_mm512_or_si512(lane, _mm512_slli_epi32(lane, 16)),
+                                           _mm512_set1_epi32(32 << 16));
+    const __m512i upper_pairs = _mm512_add_epi16(pairs, _mm512_set1_epi16(kLanes));
+    low.v = _mm512_castsi512_ps(_mm512_permutex2var_epi16(a, pairs, b));
+    high.v = _mm512_castsi512_ps(_mm512_permutex2var_epi16(a, upper_pairs, b));
+  }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store_first(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   void store_bf16(std::uint16_t* p) const {

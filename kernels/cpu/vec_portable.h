@@ -45,6 +45,19 @@ struct Vec {
     even.v = reinterpret_cast<Floats>(words << 16);
     odd.v = reinterpret_cast<Floats>(words & 0xffff0000U);
   }
+  // Of two rows of 2 kLanes elements: lane i of `low` holds the pair of their elements i, lane i of
+  // `high` that of their elements kLanes + i.
+  static void interleave_bf16(const std::uint16_t* even, const std::uint16_t* odd, Vec& low,
+                              Vec& high) {
+    Words first = {};
+    Words second = {};
+    for (int i = 0; i < kLanes; ++i) {
+      first[i] = even[i] | static_cast<std::uint32_t>(odd[i]) << 16;
+      second[i] = even[kLanes + i] | static_cast<std::uint32_t>(odd[kLanes + i]) << 16;
+    }
+    low.v = reinterpret_cast<Floats>(first);
+    high.v = reinterpret_cast<Floats>(second);
+  }
   void store(float* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
   void store_first(float* p, int n) const {
     for (int i = 0; i < n; ++i) p[i] = v[i];
