@@ -193,8 +193,7 @@ inline void find_rows(const AttentionArgs& args, const AttentionTask& task, cons
   for (std::int64_t i = count; i < kKvTile; ++i) rows[i] = rows[count - 1];
 }
 
-// kLanes keys of `kWidth` elements each from `d` on, transposed to key [kWidth, kKvTile]; kIsBf16:
-// an element is a pair of bf16.
+// A register's worth of kLanes keys, from dimension `d` on, to their rows of `key`, transposed.
 template <bool kIsBf16>
 void load_key_block(const void* const* rows, std::int64_t d, std::int64_t head_dim, float* key) {
   constexpr std::int64_t kPerLane = kIsBf16 ? 2 : 1;
@@ -220,15 +219,15 @@ void load_key_block(const void* const* rows, std::int64_t d, std::int64_t head_d
 // they hold finite numbers.
 template <bool kIsBf16>
 void load_keys(const AttentionArgs& args, const void* const* rows, std::int64_t count, float* key) {
-  constexpr std::int64_t kWidth = (kIsBf16 ? 2 : 1) * Vec::kLanes;
+  constexpr std::int64_t kDimensions = (kIsBf16 ? 2 : 1) * Vec::kLanes;
   for (std::int64_t t = 0; t < count; t += Vec::kLanes) {
-    for (std::int64_t d = 0; d < args.head_dim; d += kWidth) {
+    for (std::int64_t d = 0; d < args.head_dim; d += kDimensions) {
       load_key_block<kIsBf16>(rows + t, d, args.head_dim, key + t);
     }
   }
 }
 
-// Values of a tile to scratch.value; columns from head_dim on are 0.
+// Values of a tile to scratch.value; dimensions from head_dim on are 0.
 inline void load_values_f32(const AttentionArgs& args, const void* const* rows, std::int64_t count,
                             float* value) {
   const std::int64_t padded = round_up(args.head_dim, 16);
