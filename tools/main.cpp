@@ -24,6 +24,7 @@
 #include "tools/info.h"
 #include "tools/serve/serve.h"
 #include "tools/serve_bench/serve_bench.h"
+#include "tools/terminal.h"
 #include "tools/throughput/throughput.h"
 #include "tools/tokenize.h"
 
@@ -229,8 +230,9 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
   const bool has_extras = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
   std::string message = has_extras ? unexpected_arguments(app) : error.what();
   while (!message.empty() && message.back() == '\n') message.pop_back();
-  fmt::print(stderr, "llmrun: error: {}{}\nRun 'llmrun --help' or 'llmrun COMMAND --help=WORD'.\n",
-             message, suggestion(app, argc, argv));
+  write_to_stderr(
+      fmt::format("llmrun: error: {}{}\nRun 'llmrun --help' or 'llmrun COMMAND --help=WORD'.\n",
+                  message, suggestion(app, argc, argv)));
   return kUsageExitCode;
 }
 
@@ -245,30 +247,40 @@ int guarded_main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
-  const int code = run(app, commands, quoted(argv[0], arguments));
-  if (!std::cout.flush() || std::fflush(stdout) != 0) {
+  return run(app, commands, quoted(argv[0], arguments));
+}
+
+void flush_standard_output() {
+  if (!std::cout.flush() || std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     throw Error(ErrorKind::kOutput, "standard output cannot be written");
   }
-  return code;
 }
 
 }  // namespace
 }  // namespace llmrun
 
 int main(int argc, char** argv) {
+  using llmrun::write_to_stderr;
+  llmrun::open_standard_descriptors();
   try {
-    return llmrun::guarded_main(argc, argv);
+    const int code = llmrun::guarded_main(argc, argv);
+    llmrun::flush_standard_output();
+    return code;
   } catch (const llmrun::Error& error) {
-    fmt::print(stderr, "llmrun: error: {}\n", error.what());
+    write_to_stderr(fmt::format("llmrun: error: {}\n", error.what()));
     return llmrun::exit_code(error.kind());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "llmrun: error: out of host memory; lower --max-num-batched-tokens, "
-               "--max-model-len or --kv-cache-memory-bytes\n");
+    write_to_stderr(
+        "llmrun: error: out of host memory; lower --max-num-batched-tokens, --max-model-len or "
+        "--kv-cache-memory-bytes\n");
     return llmrun::exit_code(llmrun::ErrorKind::kMemory);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "llmrun: error: internal: {}; this is a bug, please report it\n",
-               error.what());
+    if (std::ferror(stdout) != 0) {  // what a print to it throws
+      write_to_stderr("llmrun: error: standard output cannot be written\n");
+      return llmrun::exit_code(llmrun::ErrorKind::kOutput);
+    }
+    write_to_stderr(fmt::format("llmrun: error: internal: {}; this is a bug, please report it\n",
+                                error.what()));
     return llmrun::exit_code(llmrun::ErrorKind::kInternal);
   }
 }

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "tools/number_text.h"
 
@@ -18,15 +16,6 @@ namespace {
 constexpr double kRateWindow = 10;  // seconds
 constexpr double kSampleInterval = 0.5;
 constexpr std::string_view kEraseLine = "\r\x1b[K";
-
-void write_to_stderr(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t count = ::write(STDERR_FILENO, text.data(), text.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return;  // nobody looks
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-}
 
 std::size_t width_of(std::string_view text) {
   return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {

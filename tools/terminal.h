@@ -29,6 +29,14 @@ using Environment = std::function<const char*(const char*)>;
 TerminalStyle terminal_style(int fd, ColorMode mode, const Environment& environment);
 TerminalStyle terminal_style(int fd, ColorMode mode);  // with the process's environment
 
+// Opens what of the descriptors 0 to 2 the caller has closed, so that no file gets their numbers
+// and then the lines that belong on standard error: standard input that cannot be read, standard
+// output that cannot be written, and a standard error that takes everything.
+void open_standard_descriptors();
+
+// What standard error does not take is lost: nobody looks.
+void write_to_stderr(std::string_view text);
+
 // COLUMNS, else what the terminal says, else 80.
 int terminal_columns(int fd, const Environment& environment);
 int terminal_columns(int fd);

@@ -248,6 +248,30 @@ TEST_CASE("a run ends when nobody reads its answers any more") {
   }
 }
 
+TEST_CASE("standard streams that are closed or full are no crash, and end up in no file") {
+  const TemporaryFolder folder;
+  const std::string prompts =
+      folder.write("in.jsonl", R"({"id":"x","prompt":"Hi","max_tokens":1})");
+  const std::string out = folder.path() / "out.jsonl";
+  const auto exit_code_of = [&](const std::string& arguments) {
+    const std::string line = fmt::format("exec {}/llmrun {}", LLMRUN_BINARY_DIR, arguments);
+    return run_command({"/usr/bin/timeout", "60", "/bin/sh", "-c", line}).exit_code;
+  };
+  const std::string generate = fmt::format("generate --model {}model {}", kDemo, prompts);
+  CHECK(exit_code_of(fmt::format("{} -o {} <&- >&- 2>&-", generate, out)) == 0);
+  CHECK(by_id(read_all(out)).size() == 1);
+  CHECK(exit_code_of(generate + " >&- 2>&-") == 7);
+  CHECK(exit_code_of(generate + " 2>/dev/full") == 0);
+  CHECK(exit_code_of("generate nosuch.jsonl 2>/dev/full") == 3);
+  CHECK(exit_code_of(fmt::format("generate - --model {}model <&-", kDemo)) == 3);
+  CHECK(exit_code_of("nosuch 2>&-") == 2);
+  CHECK(exit_code_of("nosuch 2>/dev/full") == 2);
+  CHECK(exit_code_of("--help >/dev/full") == 7);
+  CHECK(exit_code_of("generate --help >/dev/full") == 7);
+  CHECK(exit_code_of(fmt::format("info --model {}model >/dev/full", kDemo)) == 7);
+  CHECK(exit_code_of(fmt::format("info --model {}model >&-", kDemo)) == 7);
+}
+
 TEST_CASE("an existing output is never overwritten by mistake, nor the input") {
   const TemporaryFolder folder;
   const std::string prompts =

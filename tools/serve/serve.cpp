@@ -25,6 +25,7 @@
 #include "tools/serve/api_server.h"
 #include "tools/serve/server_log.h"
 #include "tools/signals.h"
+#include "tools/terminal.h"
 
 namespace llmrun {
 namespace {
@@ -78,7 +79,7 @@ Served load_engine(const ServeOptions& options, const EngineConfig& config) {
   served.max_model_len = description.config.max_model_len;
   served.vocab_size = served.created->engine->options().vocab_size;
   served.max_num_seqs = description.config.max_num_seqs;
-  fmt::print(stderr, "{}", opening_report(description, served.defaults));
+  write_to_stderr(opening_report(description, served.defaults));
   return served;
 }
 
