@@ -150,7 +150,7 @@ def summary(report):
     lines.append(f"| /health P50, P99; an idle server's P99 (ms) | {health['p50_ms']:.1f}, {health['p99_ms']:.1f}; "
                  f"{health['idle_server_p99_ms']:.1f} |")
     lines.append(f"| cores the server took | {report['cores']} |")
-    lines += [f"| {check['what']} | {'yes' if check['holds'] else 'NO'}: {check['detail']} |" for check in report["checks"]]
+    lines += [f"| {check['what']} | {': '.join(filter(None, ['yes' if check['holds'] else 'NO', check['detail']]))} |" for check in report["checks"]]
     return "\n".join(lines) + "\n"
 
 

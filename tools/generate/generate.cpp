@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "engine/core/counted.h"
@@ -19,6 +20,7 @@
 #include "tools/output/run_resume.h"
 #include "tools/progress.h"
 #include "tools/signals.h"
+#include "tools/terminal.h"
 
 namespace llmrun {
 namespace {
@@ -190,10 +192,12 @@ void warn_about_space(const GenerateOptions& options, const RunManifest& manifes
 // What was odd about the input as a whole.
 void warn_about_input(const RequestReader& reader, Progress& progress) {
   if (reader.ignored_fields().count > 0) {
-    progress.log(fmt::format(
-        "{}: {} ignored, the first was \"{}\"", reader.name(),
-        counted(reader.ignored_fields().count, "unknown field was", "unknown fields were"),
-        reader.ignored_fields().first));
+    const IgnoredFields& ignored = reader.ignored_fields();
+    const bool are_all = ignored.names.size() < IgnoredFields::kMaxNames;
+    progress.log(fmt::format("{}: {} ignored: {}{}", reader.name(),
+                             counted(ignored.count, "unknown field was", "unknown fields were"),
+                             printable(fmt::format("{}", fmt::join(ignored.names, ", "))),
+                             are_all ? "" : " ..."));
   }
   for (const auto& [reason, count] : reader.num_skipped()) {
     progress.log(

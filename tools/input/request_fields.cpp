@@ -242,7 +242,12 @@ std::optional<RequestError> note_unknown(const std::string& name, IgnoredFields&
     }
     return unknown_field(name, known);
   }
-  if (ignored.count++ == 0) ignored.first = name;
+  ++ignored.count;
+  std::vector<std::string>& names = ignored.names;
+  if (names.size() < IgnoredFields::kMaxNames &&
+      std::find(names.begin(), names.end(), name) == names.end()) {
+    names.push_back(name);
+  }
   return std::nullopt;
 }
 

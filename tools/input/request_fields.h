@@ -31,8 +31,9 @@ struct RequestRules {
 
 // Fields that were ignored, for one warning a run.
 struct IgnoredFields {
+  static constexpr std::size_t kMaxNames = 8;
   std::int64_t count = 0;
-  std::string first;  // the first one's name
+  std::vector<std::string> names;  // each once, the first kMaxNames
 };
 
 // One object of llmrun's JSONL: id, and one of prompt (text or token ids), text, messages,
