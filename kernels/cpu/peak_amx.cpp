@@ -18,8 +18,6 @@ struct Operand {
   }
 };
 
-// Six live tiles: with eight, threads that share a core run out of registers for tiles
-// (linear_amx.cpp) and multiply at 7 to 14 of 18.6 TFLOP/s.
 // Six tiles in use: with eight, threads that share a core run out of registers for tiles
 // (linear_amx.cpp), and 16 threads multiply at 7 to 16 instead of 18.6 TFLOP/s.
 double multiply_bf16(std::int64_t iterations) {
