@@ -73,14 +73,6 @@ std::size_t scratch_bytes(std::int64_t max_rows, std::int64_t head_dim) {
          static_cast<std::size_t>(floats) * sizeof(float);
 }
 
-// 32 bf16 elements of a row from `d` on; beyond head_dim 0.
-__m512i load_halves(const void* row, std::int64_t d, std::int64_t head_dim) {
-  const std::int64_t rest = head_dim - d;
-  const auto* from = static_cast<const std::uint16_t*>(row) + d;
-  if (rest >= kTileDepth) return _mm512_loadu_si512(from);
-  return _mm512_maskz_loadu_epi16((1U << rest) - 1U, from);
-}
-
 // Sixteen rows of sixteen pairs of bf16, transposed to `to` with `stride` elements from row to row.
 void store_transposed(Vec (&block)[kLanes], std::uint16_t* to, std::int64_t stride) {
   Vec::transpose(block);
@@ -124,8 +116,9 @@ void begin_group(const AttentionArgs& args, const AttentionTask& task, std::int6
 void load_keys_bf16(const AttentionArgs& args, const void* const* rows, const AmxScratch& scratch) {
   for (std::int64_t t = 0; t < kKvTile; ++t) {
     for (std::int64_t d = 0; d < scratch.padded; d += kTileDepth) {
+      Halves copy;
       _mm512_storeu_si512(scratch.key + t * scratch.padded + d,
-                          load_halves(rows[t], d, args.head_dim));
+                          _mm512_loadu_si512(find_halves(rows[t], d, args.head_dim, copy)));
     }
   }
 }

@@ -154,13 +154,6 @@ void multiply(ProductArgs args, std::int64_t num_rows, std::int64_t num_columns)
   }
 }
 
-// Elements [i, i + kLanes) of a row of `size` floats; beyond its end 0.
-inline Vec load_floats(const void* row, std::int64_t i, std::int64_t size) {
-  const auto* p = static_cast<const float*>(row) + i;
-  const std::int64_t rest = size - i;
-  return rest >= Vec::kLanes ? Vec::load(p) : Vec::load_first(p, static_cast<int>(rest));
-}
-
 // Elements [i, i + 2 kLanes) of a row of `size` bf16, where they lie or else in `copy`; beyond its
 // end 0.
 struct Halves {
@@ -204,7 +197,7 @@ void load_key_block(const void* const* rows, std::int64_t d, std::int64_t head_d
       Halves copy;
       block[i] = Vec::load(reinterpret_cast<const float*>(find_halves(rows[i], d, head_dim, copy)));
     } else {
-      block[i] = load_floats(rows[i], d, head_dim);
+      block[i] = load_up_to(static_cast<const float*>(rows[i]), d, head_dim);
     }
   }
   Vec::transpose(block);
@@ -233,8 +226,7 @@ inline void load_values_f32(const AttentionArgs& args, const void* const* rows, 
   const std::int64_t padded = round_up(args.head_dim, 16);
   for (std::int64_t t = 0; t < count; ++t) {
     for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
-      const Vec elements =
-          d < args.head_dim ? load_floats(rows[t], d, args.head_dim) : Vec::broadcast(0.0F);
+      const Vec elements = load_up_to(static_cast<const float*>(rows[t]), d, args.head_dim);
       elements.store(value + t * padded + d);
     }
   }
@@ -455,9 +447,7 @@ inline void load_queries(const AttentionArgs& args, const AttentionTask& task, f
     const std::int64_t head = task.first_head + row % task.num_heads;
     const float* from = args.q + token * args.q_stride + head * args.head_dim;
     for (std::int64_t d = 0; d < padded; d += Vec::kLanes) {
-      const Vec value =
-          d < args.head_dim ? load_floats(from, d, args.head_dim) : Vec::broadcast(0.0F);
-      (value * scale).store(q + row * padded + d);
+      (load_up_to(from, d, args.head_dim) * scale).store(q + row * padded + d);
     }
   }
 }

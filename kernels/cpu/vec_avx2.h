@@ -19,11 +19,6 @@ struct Vec {
   static Vec load_bf16(const std::uint16_t* p) {
     return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static Vec load_bf16_first(const std::uint16_t* p, int n) {
-    alignas(16) std::uint16_t halves[kLanes] = {};
-    for (int i = 0; i < n; ++i) halves[i] = p[i];
-    return load_bf16(halves);
-  }
   static void load_bf16_pairs(const std::uint16_t* p, Vec& even, Vec& odd) {
     const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     even.v = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));

@@ -29,9 +29,6 @@ struct Vec {
   static Vec load_bf16(const std::uint16_t* p) {
     return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static Vec load_bf16_first(const std::uint16_t* p, int n) {
-    return widen(_mm256_maskz_loadu_epi16(first(n), p));
-  }
   static void load_bf16_pairs(const std::uint16_t* p, Vec& even, Vec& odd) {
     const __m512i words = _mm512_loadu_si512(p);
     even.v = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));

@@ -33,11 +33,6 @@ struct Vec {
     const Words words = {p[0], p[1], p[2], p[3]};
     return {reinterpret_cast<Floats>(words << 16)};
   }
-  static Vec load_bf16_first(const std::uint16_t* p, int n) {
-    Words words = {0, 0, 0, 0};
-    for (int i = 0; i < n; ++i) words[i] = p[i];
-    return {reinterpret_cast<Floats>(words << 16)};
-  }
   // p holds kLanes pairs: the even elements go to `even`, the odd ones to `odd`.
   static void load_bf16_pairs(const std::uint16_t* p, Vec& even, Vec& odd) {
     Words words;
