@@ -8,7 +8,7 @@ packages=(g++ cmake ninja-build pkg-config git ca-certificates
           libcli11-dev nlohmann-json3-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev
           libboost-dev libssl-dev)
 if [[ "${1:-}" == "--test" ]]; then
-  packages+=(doctest-dev python3 python3-venv ccache clang-format-14)
+  packages+=(doctest-dev python3 python3-venv ccache clang-format-14 clang-tidy-14)
 fi
 
 missing=()

@@ -114,7 +114,7 @@ std::string read_architecture(const nlohmann::json& json, const std::string& pla
     }
     return list->front().get<std::string>();
   }
-  const std::string model_type = object.get_string("model_type");
+  const std::string& model_type = object.get_string("model_type");
   for (const Architecture& known : kArchitectures) {
     if (model_type == known.model_type) return std::string(known.name);
   }

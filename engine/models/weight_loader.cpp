@@ -130,7 +130,7 @@ LinearSource CheckpointWeightLoader::unread_source(const LinearSpec& spec) {
     const StoredTensorReader tensor =
         checkpoint_.find(part.name + ".weight", {part.stored_rows(), spec.num_columns});
     source.parts.emplace_back(nullptr, tensor.dtype(),
-                              std::initializer_list{part.num_rows, spec.num_columns});
+                              std::initializer_list<std::int64_t>{part.num_rows, spec.num_columns});
     places.push_back({tensor, static_cast<std::size_t>(part.first_row * spec.num_columns) *
                                   dtype_bytes(tensor.dtype())});
     bytes_of_tensor[part.name] = tensor.num_bytes();

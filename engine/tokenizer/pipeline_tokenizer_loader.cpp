@@ -111,7 +111,7 @@ TokenTable build_table(const TokenizerJson& json, const AddedTokens& added_token
   TokenId max_id = added_tokens.max_id();
   for (const auto& entry : json.vocabulary) max_id = std::max(max_id, entry.id);
   TokenTable table;
-  table.resize(static_cast<std::size_t>(max_id + 1));
+  table.resize(static_cast<std::size_t>(max_id) + 1);
   for (const auto& [token, id] : json.vocabulary) table.set(id, make_token(token, false));
   for (const auto& [id, token] : added_tokens.tokens()) {
     table.set(id, make_token(token.content, token.special));

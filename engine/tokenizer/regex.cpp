@@ -107,12 +107,13 @@ class PatternTranslator {
       const std::size_t end = braced ? rest().find('}') : 1;
       if (end == rest().npos) refuse("escape without '}'");
       copy(end + 1);
-    } else if (constexpr std::string_view kSame = "rntf"; kSame.find(c) != kSame.npos) {
-      copy(2);
-    } else if (is_alphanumeric(c) || static_cast<unsigned char>(c) >= 0x80) {
-      if (in_class_ || (c != 'A' && c != 'z')) refuse(fmt::format("escape '\\{}'", c));
-      copy(2);
     } else {
+      constexpr std::string_view kControls = "rntf";
+      const bool is_literal = !is_alphanumeric(c) && static_cast<unsigned char>(c) < 0x80;
+      const bool is_anchor = !in_class_ && (c == 'A' || c == 'z');
+      if (!is_literal && !is_anchor && kControls.find(c) == kControls.npos) {
+        refuse(fmt::format("escape '\\{}'", c));
+      }
       copy(2);
     }
   }

@@ -98,7 +98,8 @@ TokenizerCheck check_tokenizer(const Tokenizer& tokenizer, std::istream& lines,
     const std::string difference = compare(tokenizer, line, check);
     ++check.num_lines;
     if (difference.empty()) continue;
-    if (++check.num_differences == 1) check.first_difference = place + ": " + difference;
+    if (++check.num_differences == 1)
+      check.first_difference = fmt::format("{}: {}", place, difference);
   }
   return check;
 }

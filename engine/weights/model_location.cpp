@@ -177,7 +177,7 @@ std::filesystem::path model_file(const std::filesystem::path& folder, std::strin
   std::error_code error;
   const fs::file_status status = fs::symlink_status(path, error);
   if (status.type() == fs::file_type::not_found) return {};
-  const fs::path target = fs::canonical(path, error);
+  fs::path target = fs::canonical(path, error);
   if (error) {
     throw Error(ErrorKind::kModel,
                 fmt::format("{}: cannot be resolved: {}", path.string(), error.message()));

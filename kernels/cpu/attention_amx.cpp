@@ -105,7 +105,8 @@ void begin_group(const AttentionArgs& args, const AttentionTask& task, std::int6
       (load_up_to(from, d, valid) * scale).store_bf16(halves);
       (load_up_to(from, d + kLanes, valid) * scale).store_bf16(halves + kLanes);
       block[lane].v = _mm512_castsi512_ps(_mm512_load_si512(halves));
-      state.position()[lane] = static_cast<float>(task.first_position + row / task.num_heads);
+      const std::int64_t position = task.first_position + row / task.num_heads;
+      state.position()[lane] = static_cast<float>(position);
       if (args.alibi_slopes != nullptr && valid > 0) state.slope()[lane] = args.alibi_slopes[head];
     }
     store_transposed(block, to, kTileDepth);

@@ -166,10 +166,10 @@ inline void fetch_output(const LinearArgs& args, std::int64_t row, std::int64_t 
   for (std::int64_t r = row; r < row + num_rows; ++r) {
     const std::int64_t offset = r * args.out_stride + column;
     if (args.out_bf16 != nullptr) {
-      _m_prefetchw(args.out_bf16 + offset);
+      __builtin_prefetch(args.out_bf16 + offset, 1);
     } else {
-      _m_prefetchw(args.out + offset);
-      if (!is_gate_up && num_panels == 2) _m_prefetchw(args.out + offset + kPanelColumns);
+      __builtin_prefetch(args.out + offset, 1);
+      if (!is_gate_up && num_panels == 2) __builtin_prefetch(args.out + offset + kPanelColumns, 1);
     }
   }
 }

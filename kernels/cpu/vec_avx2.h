@@ -9,7 +9,7 @@ namespace llmrun::kernels {
 namespace {
 
 struct Vec {
-  static constexpr int kLanes = 8;
+  static constexpr std::int64_t kLanes = 8;
 
   __m256 v;
 

@@ -19,7 +19,7 @@ namespace llmrun::kernels {
 namespace {
 
 struct Vec {
-  static constexpr int kLanes = 16;
+  static constexpr std::int64_t kLanes = 16;
 
   __m512 v;
 

@@ -13,7 +13,7 @@ namespace {
 struct Vec {
   typedef float Floats __attribute__((vector_size(16)));
   typedef std::uint32_t Words __attribute__((vector_size(16)));
-  static constexpr int kLanes = 4;
+  static constexpr std::int64_t kLanes = 4;
 
   Floats v;
 

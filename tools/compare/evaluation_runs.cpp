@@ -43,7 +43,7 @@ void add_rate(const JsonObject& one, const char* name, const char* unit, Benchma
 }
 
 BenchmarkRun read_evaluation(const JsonObject& json, const JsonObject& one) {
-  const std::string rule = json.get_string("main_rule");
+  const std::string& rule = json.get_string("main_rule");
   BenchmarkRun run;
   run.tool = "llmrun";
   run.name = one.find_string("name").value_or("");

@@ -61,6 +61,7 @@ double share_right(const AnswerCounts& counts) {
 
 RuleScore score_rule(const std::vector<AnswerCounts>& counts, ExtractionRule rule) {
   std::vector<double> values;
+  values.reserve(counts.size());
   for (const AnswerCounts& one : counts) values.push_back(share_right(one));
   RuleScore score{.rule = rule, .accuracy = score_of(values), .interval = {}};
   const auto n = static_cast<double>(values.size());

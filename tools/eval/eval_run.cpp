@@ -24,6 +24,7 @@ std::vector<std::int32_t> count_votes(const std::vector<SampleAnswer>& samples,
     if (!vote.empty()) ++counts[vote];
   }
   std::vector<std::int32_t> votes;
+  votes.reserve(counts.size());
   for (const auto& [vote, count] : counts) votes.push_back(count);
   return votes;
 }

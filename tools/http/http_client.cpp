@@ -111,8 +111,8 @@ class HttpClient::Pool::StreamConnection
       public std::enable_shared_from_this<StreamConnection<Stream>> {
  public:
   template <typename... Arguments>
-  explicit StreamConnection(std::shared_ptr<Pool> pool, Arguments&&... arguments)
-      : pool_(std::move(pool)), stream_(std::forward<Arguments>(arguments)...) {}
+  explicit StreamConnection(const std::shared_ptr<Pool>& pool, Arguments&&... arguments)
+      : pool_(pool), stream_(std::forward<Arguments>(arguments)...) {}
 
   void connect(Exchange exchange) override {
     exchange_ = std::move(exchange);

@@ -12,7 +12,7 @@ namespace llmrun {
 namespace {
 
 std::string case_text(const ReportJson& one) {
-  const std::string base = text_of(one, "base_case");
+  std::string base = text_of(one, "base_case");
   const std::string changed = text_of(one, "new_case");
   if (base == changed || changed.empty()) return base;
   return base.empty() ? changed : base + " / " + changed;

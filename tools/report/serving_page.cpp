@@ -77,6 +77,7 @@ LatencyCurve curve_of(const std::string& name, const ReportJson& run, const std:
 std::optional<XyChart> latency_figure(const std::vector<const ReportJson*>& runs,
                                       const LatencyName& latency) {
   std::vector<LatencyCurve> curves;
+  curves.reserve(runs.size());
   for (const ReportJson* run : runs) {
     curves.push_back(curve_of(runs.size() == 1 ? "" : name_of(*run), *run, latency.key));
   }

@@ -58,10 +58,8 @@ ConnectionExchange::ConnectionExchange(std::shared_ptr<IoLoop> loop,
 
 // At once where this is the connection's thread: a short answer does not queue behind long ones.
 void ConnectionExchange::respond(HttpResponse response) {
-  loop_->dispatch([self = shared_from_this(), response = std::move(response)]() mutable {
-    if (const auto connection = self->connection_.lock()) {
-      connection->respond(*self, std::move(response));
-    }
+  loop_->dispatch([self = shared_from_this(), response = std::move(response)] {
+    if (const auto connection = self->connection_.lock()) connection->respond(*self, response);
   });
 }
 
@@ -307,7 +305,7 @@ void HttpConnection::log(int status) const {
 
 // --- answering ---
 
-void HttpConnection::respond(const ConnectionExchange& exchange, HttpResponse response) {
+void HttpConnection::respond(const ConnectionExchange& exchange, const HttpResponse& response) {
   if (exchange_.get() != &exchange || answer_complete_ || source_ != nullptr) return;
   log(response.status);
   output_ += response_head(

@@ -87,7 +87,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void log(int status) const;
 
   // Of the exchange that is under way; calls of an earlier one are ignored.
-  void respond(const ConnectionExchange& exchange, HttpResponse response);
+  void respond(const ConnectionExchange& exchange, const HttpResponse& response);
   void stream(const ConnectionExchange& exchange, const HttpResponse& head,
               std::shared_ptr<HttpBodySource> source);
   void pump(const ConnectionExchange& exchange);

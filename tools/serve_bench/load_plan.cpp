@@ -53,7 +53,7 @@ std::vector<double> numbers(const std::string& flag, const std::string& list, do
 
 std::vector<std::string> modes_of(const ServeBenchOptions& options) {
   if (!options.server.base_url.empty()) return {"url"};
-  const std::vector<std::string> modes = split(options.modes);
+  std::vector<std::string> modes = split(options.modes);
   for (const std::string& mode : modes) {
     if (mode != "inproc" && mode != "http") {
       usage_error(fmt::format("--modes: '{}': expected inproc, http or inproc,http", mode));

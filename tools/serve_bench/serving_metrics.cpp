@@ -92,6 +92,7 @@ std::vector<std::pair<double, std::int64_t>> concurrency_steps(
     --changes[record.ended_s];
   }
   std::vector<std::pair<double, std::int64_t>> steps;
+  steps.reserve(changes.size());
   std::int64_t count = 0;
   for (const auto& [time_s, change] : changes) steps.emplace_back(time_s, count += change);
   return steps;
