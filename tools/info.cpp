@@ -19,6 +19,7 @@
 #include "engine/model_files.h"
 #include "engine/tokenizer/tokenizer_description.h"
 #include "tools/demo_model.h"
+#include "tools/library_versions.h"
 
 namespace llmrun {
 namespace {
@@ -118,8 +119,11 @@ Rows file_rows(const std::optional<ModelFiles>& files) {
 }
 
 Rows machine_rows(const ModelDescription& described) {
+  const std::string cuda =
+      *kCudaToolkit == '\0' ? "without CUDA" : fmt::format("CUDA {}", kCudaToolkit);
   return {{"llmrun", fmt::format("{} {}", kVersion, kGitCommit)},
-          {"build", fmt::format("{}, {}", kCompiler, kBuildType)},
+          {"build", fmt::format("{}, {}, {}", kCompiler, kBuildType, cuda)},
+          {"libraries", library_versions()},
           {"device", described.engine.device},
           {"processor", read_cpu_info().model_name}};
 }
