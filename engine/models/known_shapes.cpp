@@ -136,6 +136,7 @@ std::string to_lower(std::string text) {
 
 std::vector<std::string> known_shape_names() {
   std::vector<std::string> names;
+  names.reserve(std::size(kShapes));
   for (const Shape& shape : kShapes) names.emplace_back(shape.name);
   return names;
 }

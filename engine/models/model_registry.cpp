@@ -93,6 +93,7 @@ MakeModel& maker_of(const ModelConfig& config) {
 
 std::vector<ArchitectureDescription> describe_architectures() {
   std::vector<ArchitectureDescription> described;
+  described.reserve(std::size(kArchitectures));
   for (const Architecture& architecture : kArchitectures) {
     described.push_back({std::string(architecture.name), std::string(architecture.families)});
   }
@@ -101,6 +102,7 @@ std::vector<ArchitectureDescription> describe_architectures() {
 
 std::vector<std::string> supported_architectures() {
   std::vector<std::string> names;
+  names.reserve(std::size(kArchitectures));
   for (const Architecture& architecture : kArchitectures) names.emplace_back(architecture.name);
   return names;
 }

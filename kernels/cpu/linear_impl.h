@@ -49,7 +49,7 @@ struct OpWidenedBf16 {
   static constexpr int kDepth = 2;
   static Operand load(const Weight* w, int v) {
     Operand result;
-    Vec::load_bf16_pairs(w + v * 2 * Vec::kLanes, result.even, result.odd);
+    Vec::load_bf16_pairs(w + v * (2 * Vec::kLanes), result.even, result.odd);
     return result;
   }
   static Scalar broadcast(const Activation* a) {
