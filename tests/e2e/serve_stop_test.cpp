@@ -24,6 +24,7 @@ TEST_CASE("R14: two signals end a server whose step never ends") {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   server.process().signal(SIGTERM);
+  REQUIRE(testing::eventually([&] { return server.process().has_ended(); }));
   CHECK(server.process().wait() == 143);
   CHECK(server.process().standard_error().find("ended by force") != std::string::npos);
 }

@@ -85,10 +85,9 @@ HungRun run_until_ended(OutputOrder order, Watchdog::Options watching,
     result.exit_code = exit_code;
     engine.release();
   };
-  GenerateRun run(
-      engine, prompts, reader, formatter, writer,
-      {.max_inflight = 10,
-       .stop_level = [&signals] { return static_cast<int>(signals.stop_request()); }});
+  GenerateRun run(engine, prompts, reader, formatter, writer,
+                  {.max_inflight = 10,
+                   .stop_level = [&signals] { return static_cast<int>(signals.stop_request()); }});
   const Watchdog watchdog(signals, std::move(watching));
   std::thread other([&] {
     block_signals();
