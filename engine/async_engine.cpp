@@ -1,11 +1,15 @@
 #include "engine/async_engine.h"
 
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
 namespace llmrun {
 namespace {
+
+// How long the engine's thread waits for messages before it looks by itself.
+constexpr std::chrono::seconds kIdleInterval{1};
 
 RequestError to_request_error(const std::exception_ptr& error) {
   try {
@@ -20,11 +24,7 @@ RequestError to_request_error(const std::exception_ptr& error) {
 }  // namespace
 
 AsyncEngine::AsyncEngine(Engine& engine, const Options& options)
-    : engine_(engine),
-      options_(options),
-      stats_(engine.stats()),
-      last_progress_(std::chrono::steady_clock::now()),
-      thread_([this] { run(); }) {}
+    : engine_(engine), options_(options), stats_(engine.stats()), thread_([this] { run(); }) {}
 
 AsyncEngine::~AsyncEngine() {
   stop();
@@ -45,6 +45,7 @@ std::optional<RequestId> AsyncEngine::submit(EngineRequest request, Callbacks ca
   num_unfinished_requests_.fetch_add(1, std::memory_order_relaxed);
   const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
   messages_.emplace_back(Submission{id, std::move(request), std::move(callbacks)});
+  progress_.begin();
   message_came_.notify_one();
   return id;
 }
@@ -60,6 +61,7 @@ void AsyncEngine::abort_all() {
 void AsyncEngine::send(Message message) {
   const std::lock_guard lock(mutex_);
   messages_.push_back(std::move(message));
+  progress_.begin();
   message_came_.notify_one();
 }
 
@@ -70,10 +72,7 @@ AsyncEngine::Status AsyncEngine::status() const {
   status.num_unfinished_requests = num_unfinished_requests_.load(std::memory_order_relaxed);
   status.failed = error_ != nullptr;
   status.leak = leak_;
-  if (has_work_ || !messages_.empty()) {
-    status.stalled_s =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - last_progress_).count();
-  }
+  status.progress = progress_.state();
   return status;
 }
 
@@ -117,13 +116,12 @@ bool AsyncEngine::handle_messages() {
   std::vector<Message> messages;
   {
     std::unique_lock lock(mutex_);
-    if (!engine_.has_unfinished() && messages_.empty() && !stopping_) {
-      message_came_.wait(lock, [this] { return !messages_.empty() || stopping_; });
-      last_progress_ = std::chrono::steady_clock::now();  // there was nothing to do before
+    if (!engine_.has_unfinished()) {
+      message_came_.wait_for(lock, kIdleInterval,
+                             [this] { return !messages_.empty() || stopping_; });
     }
     if (stopping_) return false;
     messages.swap(messages_);
-    has_work_ = true;
   }
   for (Message& message : messages) handle(message);
   return true;
@@ -195,8 +193,8 @@ void AsyncEngine::publish_status() {
   const EngineStats stats = engine_.stats();
   const std::lock_guard lock(mutex_);
   stats_ = stats;
-  has_work_ = engine_.has_unfinished();
-  last_progress_ = std::chrono::steady_clock::now();
+  progress_.end();
+  if (engine_.has_unfinished() || !messages_.empty()) progress_.begin();
 }
 
 // What was asked so far is answered; what would come next could wait for room that never comes.
@@ -217,7 +215,7 @@ void AsyncEngine::fail_unfinished() {
     const std::lock_guard lock(mutex_);
     messages.swap(messages_);
     stopping_ = true;
-    has_work_ = false;
+    progress_.end();
     if (error_ != nullptr) error = to_request_error(error_);
   }
   std::vector<Entry> entries;

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/step_progress.h"
 
 namespace llmrun {
 
@@ -45,8 +45,9 @@ class AsyncEngine {
   struct Status {
     EngineStats stats;  // after the last step
     std::int64_t num_unfinished_requests = 0;
-    // Since the last step ended or, if later, since there is something to do; 0: nothing to do.
-    double stalled_s = 0;
+    // Of the work, what is done between two steps included: it begins when there is something to
+    // do or, if later, when the last step ended.
+    StepProgress::State progress;
     bool failed = false;
     // What the engine held when it had nothing to do; nothing has been taken since then. Empty:
     // all is well.
@@ -124,8 +125,7 @@ class AsyncEngine {
   std::exception_ptr error_;
   std::string leak_;
   EngineStats stats_;
-  bool has_work_ = false;
-  std::chrono::steady_clock::time_point last_progress_;
+  StepProgress progress_;
 
   std::atomic<RequestId> next_id_ = 1;
   std::atomic<std::int64_t> num_unfinished_sequences_ = 0;

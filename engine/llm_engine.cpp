@@ -250,7 +250,20 @@ void LlmEngine::abort_all() {
   for (const RequestId id : ids) abort(id);
 }
 
+// One that throws does not end: nothing is done after it.
 void LlmEngine::step() {
+  progress_.begin();
+  plan_and_finish();
+  progress_.end();
+}
+
+StepProgress::State LlmEngine::progress() const {
+  StepProgress::State state = progress_.state();
+  state.work = parts_.backend->progress();
+  return state;
+}
+
+void LlmEngine::plan_and_finish() {
   ScheduledBatch batch = parts_.scheduler->schedule();
   const bool planned = !batch.empty();
   if (planned) submit(std::move(batch));

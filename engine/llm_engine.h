@@ -23,6 +23,7 @@
 #include "engine/runner/model_runner.h"
 #include "engine/scheduler/scheduler.h"
 #include "engine/sequence/request.h"
+#include "engine/step_progress.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace llmrun {
@@ -69,8 +70,9 @@ class LlmEngine final : public Engine {
   // How fast the device can be with the weights' type, in about a second. REQUIRES: no unfinished
   // request.
   DeviceLimits measure_limits(DType weight_dtype);
-  // May be called from another thread.
+  // These two may be called from another thread.
   DeviceTelemetry telemetry() { return parts_.backend->telemetry(); }
+  StepProgress::State progress() const;
 
   std::optional<std::string> find_leak() const override;
   EngineStats stats() const override;
@@ -92,6 +94,7 @@ class LlmEngine final : public Engine {
   void finish_beam(Sample& sample, const SampledToken& sampled);
   void collect_beams(RequestState& request);
 
+  void plan_and_finish();
   void submit(ScheduledBatch batch);
   void finish_oldest_step();
   void record_submitted(const ScheduledBatch& batch, double now_s);
@@ -108,6 +111,7 @@ class LlmEngine final : public Engine {
   Options options_;
   std::chrono::steady_clock::time_point start_;
   EngineStats stats_;
+  StepProgress progress_;
   RequestId next_request_id_ = 1;
   SequenceId next_sequence_id_ = 1;
   std::unordered_map<RequestId, std::shared_ptr<RequestState>> requests_;

@@ -50,6 +50,12 @@ int exit_code_of_signal(int signal_number) {
   return 128 + (signal_number == SIGINT ? SIGINT : SIGTERM);
 }
 
+void block_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
 SignalWatcher::SignalWatcher(int num_to_end) {
   LLMRUN_CHECK(!g_state.in_use.exchange(true));
   const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

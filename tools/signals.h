@@ -31,6 +31,9 @@ class SignalWatcher {
   int fd() const;
 };
 
+// For the calling thread: signals are for one that may be waiting for input.
+void block_signals();
+
 // The exit code of a run that a signal stopped: 130 for SIGINT, 143 for SIGTERM and SIGHUP.
 int exit_code_of_signal(int signal_number);
 

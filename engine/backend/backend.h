@@ -125,8 +125,11 @@ class Backend {
     static_cast<void>(dtype);
     return {};
   }
-  // The one call that another thread may make while the backend works.
+  // These two may be called by another thread while the backend works.
   virtual DeviceTelemetry telemetry() { return {}; }
+  // Changes several times within a step, where that can be seen: a step of a large model on a CPU
+  // may take minutes.
+  virtual std::uint64_t progress() const { return 0; }
   // Of the step that was collected last.
   virtual StepTiming last_step_timing() const { return {}; }
 

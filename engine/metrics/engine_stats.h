@@ -38,6 +38,12 @@ struct EngineStats {
                ? 0.0
                : static_cast<double>(kv_blocks_used) / static_cast<double>(kv_blocks_total);
   }
+  // Share of the computed tokens that had been computed before, 0 to 1.
+  double recompute_rate() const {
+    return num_batched_tokens == 0 ? 0.0
+                                   : static_cast<double>(num_recomputed_tokens) /
+                                         static_cast<double>(num_batched_tokens);
+  }
   // What has happened since `before`: counters are differences, states (running, waiting, blocks)
   // are as they are now.
   EngineStats since(const EngineStats& before) const;

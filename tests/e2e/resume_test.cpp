@@ -2,6 +2,7 @@
 // answer is that of an uninterrupted run. reliability.md F01, F03, F04, F05.
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <random>
 
 #include <fcntl.h>
@@ -32,9 +33,10 @@ struct Job {
   std::vector<std::string> command(const std::vector<std::string>& more) const {
     std::vector<std::string> arguments = {input.string(), "-o", output.string()};
     // Small batches: rows end one by one all along the run.
-    for (const char* argument : {"--max-num-seqs", "3", "--max-inflight", "5", "--threads", "1"}) {
+    for (const char* argument : {"--max-num-seqs", "3", "--max-inflight", "5", "--threads"}) {
       arguments.push_back(argument);
     }
+    arguments.push_back(num_threads);
     arguments.insert(arguments.end(), more.begin(), more.end());
     return generate_command(arguments);
   }
@@ -64,10 +66,28 @@ struct Job {
       if (exit_code != 1 || attempt == 4) return exit_code;
     }
   }
+  // Runs it from the start until two records are there, makes its main thread hang there, most
+  // likely in a step, sends the signals and returns its exit code. Again when it hung elsewhere, or
+  // holding a lock of the system's. Nothing: no thread can be stopped here.
+  std::optional<int> hang(const std::vector<std::string>& more,
+                          const std::vector<int>& signals) const {
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      std::filesystem::remove(output);
+      ChildProcess child = start(more);
+      wait_for_records(child, 2);
+      if (child.has_ended()) continue;
+      if (!child.stop_main_thread()) return std::nullopt;
+      for (const int number : signals) child.signal(number);
+      for (int waited_ms = 0; waited_ms < 20'000 && !child.has_ended(); waited_ms += 5) pause(5);
+      if (child.has_ended()) return child.wait();
+    }
+    return 0;
+  }
   static void pause(int milliseconds) {
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
   }
 
+  const char* num_threads = "1";
   TemporaryFolder folder;
   std::filesystem::path input;
   std::filesystem::path output;
@@ -168,6 +188,37 @@ TEST_CASE("a second signal ends the run at once, and so does the time to drain")
     CHECK(job.num_records() < kNumRows);
     finish_and_check(job);
   }
+}
+
+TEST_CASE("R11: a run whose step never ends says so, exits 6 and is gone on with") {
+  const Job job;
+  const auto exit_code = job.hang({"--stall-timeout", "1"}, {});
+  if (!exit_code) {
+    MESSAGE("skipped: no thread of a child can be stopped here");
+    return;
+  }
+  CAPTURE(job.log());
+  CHECK(*exit_code == 6);
+  CHECK(job.log().find("has made no progress for 1 s (--stall-timeout 1)") != std::string::npos);
+  CHECK(job.log().find("continue by: ") != std::string::npos);
+  CHECK(job.num_records() >= 2);
+  CHECK(job.num_records() < kNumRows);
+  finish_and_check(job);
+}
+
+TEST_CASE("R14: two signals end a run whose step never ends, and it is gone on with") {
+  Job job;
+  job.num_threads = "2";  // the second takes the signals
+  const auto exit_code = job.hang({}, {SIGTERM, SIGINT});
+  if (!exit_code) {
+    MESSAGE("skipped: no thread of a child can be stopped here");
+    return;
+  }
+  CAPTURE(job.log());
+  CHECK((*exit_code == 143 || *exit_code == 130));
+  CHECK(job.log().find("did not end in time to stop") != std::string::npos);
+  CHECK(job.num_records() >= 2);
+  finish_and_check(job);
 }
 
 TEST_CASE("rows of a pipe are answered as they come, and a signal ends the wait for more") {

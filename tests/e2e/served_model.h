@@ -31,6 +31,7 @@ class ServedModel {
   }
 
   const std::string& url() const { return url_; }
+  ChildProcess& process() { return child_; }
 
  private:
   static ChildProcess start(const std::filesystem::path& folder,

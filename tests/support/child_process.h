@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +59,16 @@ class ChildProcess {
   ChildProcess& operator=(const ChildProcess&) = delete;
 
   void signal(int number) const { ::kill(pid_, number); }
+
+  // Stops its main thread while the others go on: to them it looks like one that waits for a device
+  // that never answers. Signals are then for the others to take. False: the system lets nobody
+  // trace a child.
+  bool stop_main_thread() const {
+    if (::ptrace(PTRACE_SEIZE, pid_, nullptr, nullptr) != 0) return false;
+    LLMRUN_CHECK(::ptrace(PTRACE_INTERRUPT, pid_, nullptr, nullptr) == 0);
+    int status = 0;
+    return ::waitpid(pid_, &status, 0) == pid_ && WIFSTOPPED(status);
+  }
 
   // The exit code, or 128 plus the signal that ended it.
   int wait() {

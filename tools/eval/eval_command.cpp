@@ -301,6 +301,7 @@ bool EvalCommand::run_case(std::size_t case_index) {
   for (const std::string& note : source.notes) log("note: " + note);
 
   const std::vector<std::int64_t> missing = take_earlier_results(one.key, run);
+  const Watchdog watchdog(signals_, watchdog_options(source));
   EvalRun eval(
       *source.answers, dataset_.questions, extractor_,
       [this](const EvalQuestion& question) { return make_request(question); },
@@ -410,6 +411,17 @@ EvalRun::Options EvalCommand::run_options(std::size_t case_index, EvalCaseRun& r
         seconds_since(start));
   };
   return run_options;
+}
+
+Watchdog::Options EvalCommand::watchdog_options(const OpenedSource& source) {
+  Watchdog::Options watchdog;
+  if (source.engine != nullptr) {
+    watchdog.progress = [engine = source.engine->engine.get()] { return engine->progress(); };
+  }
+  watchdog.stall_timeout_s = options_.long_run.stall_timeout_s;
+  watchdog.drain_timeout_s = options_.long_run.drain_timeout_s;
+  if (writer_ != nullptr) watchdog.on_end = [this] { return writer_->save(); };
+  return watchdog;
 }
 
 void EvalCommand::describe(const OpenedSource& source) {

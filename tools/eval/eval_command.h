@@ -21,6 +21,7 @@
 #include "tools/output/run_resume.h"
 #include "tools/progress.h"
 #include "tools/signals.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 
@@ -71,6 +72,7 @@ class EvalCommand {
   std::vector<std::int64_t> take_earlier_results(const std::string& key, EvalCaseRun& run);
   EvalRun::Options run_options(std::size_t case_index, EvalCaseRun& run,
                                const OpenedSource& source);
+  Watchdog::Options watchdog_options(const OpenedSource& source);
   void describe(const OpenedSource& source);
   // Manifest, what an earlier run left, and the writer; before the first record.
   void begin_output(const OpenedSource& source);

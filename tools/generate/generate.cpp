@@ -21,6 +21,7 @@
 #include "tools/progress.h"
 #include "tools/signals.h"
 #include "tools/terminal.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 namespace {
@@ -256,6 +257,11 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   OutputWriter writer(std::move(output), writer_options(options, command_line));
   GenerateRun run(*created.engine, *created.prompts, reader, formatter, writer,
                   run_options(options, created, started, manifest, signals, progress));
+  const Watchdog watchdog(
+      signals, {.progress = [engine = created.engine.get()] { return engine->progress(); },
+                .stall_timeout_s = options.long_run.stall_timeout_s,
+                .drain_timeout_s = options.long_run.drain_timeout_s,
+                .on_end = [&writer] { return writer.save(); }});
 
   const double start = created.engine->now();
   run.run();

@@ -35,13 +35,14 @@ std::string closing_report(const GenerateProgress& progress, double seconds) {
                         counted(progress.num_rows_skipped, "row was", "rows were"));
   }
   text += fmt::format(
-      "\n  KV cache: peak {:.1f} % of {}; {}, {} recomputed; prefix hits {:.1f} % of "
-      "prompt tokens\n",
+      "\n  KV cache: peak {:.1f} % of {}; {}, {} recomputed ({:.1f} % of all "
+      "computed); prefix hits {:.1f} % of prompt tokens\n",
       stats.kv_blocks_total == 0 ? 0.0
                                  : 100.0 * static_cast<double>(stats.kv_blocks_peak) /
                                        static_cast<double>(stats.kv_blocks_total),
       counted(stats.kv_blocks_total, "block"), counted(stats.num_preemptions, "preemption"),
-      counted(stats.num_recomputed_tokens, "token"), 100.0 * stats.prefix_hit_rate());
+      counted(stats.num_recomputed_tokens, "token"), 100.0 * stats.recompute_rate(),
+      100.0 * stats.prefix_hit_rate());
   if (stats.num_padding_tokens > 0) {
     text += fmt::format("  padding: of {} {} computed for nobody\n",
                         counted(stats.num_padding_tokens + stats.num_batched_tokens, "row"),

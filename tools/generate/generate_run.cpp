@@ -4,7 +4,7 @@
 
 namespace llmrun {
 
-GenerateRun::GenerateRun(LlmEngine& engine, const PromptProcessor& prompts, RequestReader& reader,
+GenerateRun::GenerateRun(Engine& engine, const PromptProcessor& prompts, RequestReader& reader,
                          const RecordFormatter& formatter, OutputWriter& writer, Options options)
     : engine_(engine),
       prompts_(prompts),

@@ -9,7 +9,8 @@
 #include <optional>
 #include <unordered_map>
 
-#include "engine/engine_factory.h"
+#include "engine/engine.h"
+#include "engine/prompt_processor.h"
 #include "tools/input/input_item.h"
 #include "tools/input/request_reader.h"
 #include "tools/output/output_record.h"
@@ -40,7 +41,7 @@ class GenerateRun {
   };
 
   // All references must outlive the run.
-  GenerateRun(LlmEngine& engine, const PromptProcessor& prompts, RequestReader& reader,
+  GenerateRun(Engine& engine, const PromptProcessor& prompts, RequestReader& reader,
               const RecordFormatter& formatter, OutputWriter& writer, Options options);
 
   // Returns when every row is answered, or the run was stopped. Rows that were aborted have no
@@ -62,7 +63,7 @@ class GenerateRun {
   // Returns whether requests under way are to be aborted.
   bool check_stop();
 
-  LlmEngine& engine_;
+  Engine& engine_;
   const PromptProcessor& prompts_;
   RequestReader& reader_;
   const RecordFormatter& formatter_;

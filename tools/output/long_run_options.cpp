@@ -4,6 +4,7 @@
 
 #include "engine/core/error.h"
 #include "tools/drain_timeout.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 
@@ -38,6 +39,7 @@ void add_long_run_options(CLI::App& command, LongRunOptions& options) {
       ->group(group)
       ->capture_default_str();
   add_drain_timeout_option(command, options.drain_timeout_s, group);
+  add_stall_timeout_option(command, options.stall_timeout_s, group);
 }
 
 ExistingOutput existing_output(const LongRunOptions& options) {

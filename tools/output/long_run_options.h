@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/step_progress.h"
 #include "tools/drain_timeout.h"
 #include "tools/output/output_file.h"
 #include "tools/output/output_writer.h"
@@ -22,6 +23,7 @@ struct LongRunOptions {
   std::int32_t sync_interval_ms = 1000;
   double disk_wait_s = 0;
   double drain_timeout_s = kDrainTimeoutSeconds;
+  double stall_timeout_s = kStallTimeoutSeconds;
 };
 
 void add_long_run_options(CLI::App& command, LongRunOptions& options);

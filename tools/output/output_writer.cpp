@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <system_error>
 #include <utility>
 
@@ -10,8 +9,15 @@
 
 #include "engine/core/counted.h"
 #include "engine/core/error.h"
+#include "tools/signals.h"
 
 namespace llmrun {
+namespace {
+
+// How long a thread waits for the other before it looks whether that one is still there.
+constexpr std::chrono::seconds kLookInterval{1};
+
+}  // namespace
 
 std::optional<Durability> durability_from(std::string_view name) {
   if (name == "interval") return Durability::kInterval;
@@ -28,9 +34,11 @@ std::optional<OutputOrder> output_order_from(std::string_view name) {
 
 OutputWriter::OutputWriter(std::unique_ptr<OutputFile> file, Options options)
     : file_(std::move(file)),
+      name_(file_->name()),
+      is_stream_(file_->is_stream()),
       options_(std::move(options)),
-      reorder_(options_.reorder_window, options_.max_waiting_bytes),
       file_bytes_(file_->size()),
+      reorder_(options_.reorder_window, options_.max_waiting_bytes),
       thread_([this] { run(); }) {}
 
 OutputWriter::~OutputWriter() {
@@ -49,25 +57,30 @@ bool OutputWriter::may_admit(std::int64_t index) const {
 
 void OutputWriter::write(std::int64_t index, std::string record) {
   record += '\n';
+  std::unique_lock lock(mutex_);
   if (options_.order == OutputOrder::kCompletion) {
-    enqueue(std::move(record));
+    enqueue(std::move(record), lock);
     return;
   }
-  for (std::string& ready : reorder_.put(index, std::move(record))) enqueue(std::move(ready));
+  for (std::string& ready : reorder_.put(index, std::move(record))) enqueue(std::move(ready), lock);
 }
 
 void OutputWriter::skip(std::int64_t index) {
   if (options_.order == OutputOrder::kCompletion) return;
-  for (std::string& ready : reorder_.put(index, std::nullopt)) enqueue(std::move(ready));
+  std::unique_lock lock(mutex_);
+  for (std::string& ready : reorder_.put(index, std::nullopt)) enqueue(std::move(ready), lock);
 }
 
-void OutputWriter::enqueue(std::string record) {
-  std::unique_lock lock(mutex_);
-  room_.wait(lock, [this] {
-    return queued_bytes_ < options_.max_queued_bytes || !failure_.empty() || reader_gone_;
-  });
+// A reader of standard output and a full disk may be waited for as long as they take, a thread that
+// has ended may not.
+void OutputWriter::enqueue(std::string record, std::unique_lock<std::mutex>& lock) {
+  while (!room_.wait_for(lock, kLookInterval, [this] {
+    return queued_bytes_ < options_.max_queued_bytes || has_ended_;
+  })) {
+  }
   throw_if_failed();
   if (reader_gone_) return;
+  LLMRUN_CHECK(!has_ended_);
   queued_bytes_ += record.size();
   queue_.push_back(std::move(record));
   work_.notify_one();
@@ -75,20 +88,37 @@ void OutputWriter::enqueue(std::string record) {
 
 void OutputWriter::close() {
   if (!thread_.joinable()) return;
-  std::vector<std::string> waiting = reorder_.take_all();
   {
     const std::lock_guard lock(mutex_);
-    for (std::string& record : waiting) {
-      queued_bytes_ += record.size();
-      queue_.push_back(std::move(record));
-    }
-    closing_ = true;
-    work_.notify_one();
+    begin_closing();
   }
   thread_.join();
-  file_.reset();
   const std::lock_guard lock(mutex_);
+  file_.reset();
   throw_if_failed();
+}
+
+void OutputWriter::begin_closing() {
+  for (std::string& record : reorder_.take_all()) {
+    queued_bytes_ += record.size();
+    queue_.push_back(std::move(record));
+  }
+  closing_ = true;
+  work_.notify_one();
+}
+
+std::string OutputWriter::save() {
+  std::unique_lock lock(mutex_);
+  begin_closing();
+  std::int64_t num_before = -1;
+  while (!has_ended_ && num_before != stats_.num_records) {
+    num_before = stats_.num_records;
+    room_.wait_for(lock, options_.save_patience,
+                   [&] { return has_ended_ || stats_.num_records > num_before; });
+  }
+  if (!failure_.empty()) return failure_;
+  return fmt::format("{}: {} that is finished is written{}", name_, has_ended_ ? "all" : "not all",
+                     where_it_stands());
 }
 
 bool OutputWriter::reader_gone() const {
@@ -106,10 +136,20 @@ void OutputWriter::throw_if_failed() const {
 }
 
 void OutputWriter::run() {
-  // Signals are for the thread that may be waiting for input.
-  sigset_t all;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
+  try {
+    write_queued();
+  } catch (const std::exception& error) {
+    fail("write", error.what());
+  }
+  const std::lock_guard lock(mutex_);
+  queue_.clear();
+  queued_bytes_ = 0;
+  has_ended_ = true;
+  room_.notify_all();
+}
+
+void OutputWriter::write_queued() {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto has_work = [this] { return closing_ || !queue_.empty(); };
@@ -118,7 +158,7 @@ void OutputWriter::run() {
     if (is_waiting_to_sync) {
       work_.wait_until(lock, unsynced_since_ + options_.sync_interval, has_work);
     } else {
-      work_.wait(lock, has_work);
+      work_.wait_for(lock, kLookInterval, has_work);
     }
     std::deque<std::string> records = std::exchange(queue_, {});
     const bool is_last = closing_;
@@ -129,12 +169,9 @@ void OutputWriter::run() {
       records.pop_front();
     }
     if (ok && (is_last || sync_due(Clock::now()))) ok = sync();
+    if (!ok || is_last) return;
     lock.lock();
-    if (!ok || is_last) break;
   }
-  queue_.clear();
-  queued_bytes_ = 0;
-  room_.notify_one();
 }
 
 // Writes one record and accounts for it. False when nothing more can be written.
@@ -144,13 +181,13 @@ bool OutputWriter::write_record(const std::string& record) {
   while ((error_number == ENOSPC || error_number == EDQUOT) && wait_for_space(give_up)) {
     error_number = write_once(record);
   }
-  if (error_number == EPIPE && file_->is_stream()) {
+  if (error_number == EPIPE && is_stream_) {
     const std::lock_guard lock(mutex_);
     reader_gone_ = true;
     return false;
   }
   if (error_number != 0) {
-    fail("write", error_number);
+    fail("write", std::generic_category().message(error_number));
     return false;
   }
   file_bytes_ += record.size();
@@ -161,7 +198,7 @@ bool OutputWriter::write_record(const std::string& record) {
     queued_bytes_ -= record.size();
     ++stats_.num_records;
     stats_.num_bytes += record.size();
-    room_.notify_one();
+    room_.notify_all();
   }
   return !sync_due(Clock::now()) || sync();
 }
@@ -175,7 +212,7 @@ int OutputWriter::write_once(std::string_view bytes) {
       continue;
     }
     // A torn record that cannot be cut off now is cut off by --resume.
-    if (!file_->is_stream()) static_cast<void>(file_->truncate(file_bytes_));
+    if (!is_stream_) static_cast<void>(file_->truncate(file_bytes_));
     return count == 0 ? EIO : static_cast<int>(-count);
   }
   return 0;
@@ -205,7 +242,7 @@ bool OutputWriter::sync_due(Clock::time_point now) const {
 bool OutputWriter::sync() {
   if (unsynced_records_ == 0 || options_.durability == Durability::kNone) return true;
   if (const int error_number = file_->sync()) {
-    fail("sync", error_number);
+    fail("sync", std::generic_category().message(error_number));
     return false;
   }
   unsynced_records_ = 0;
@@ -215,16 +252,20 @@ bool OutputWriter::sync() {
   return true;
 }
 
-void OutputWriter::fail(const char* action, int error_number) {
+void OutputWriter::fail(const char* action, const std::string& reason) {
   const std::lock_guard lock(mutex_);
-  failure_ = fmt::format("{}: cannot {}: {}", file_->name(), action,
-                         std::generic_category().message(error_number));
-  if (!file_->is_stream()) {
-    failure_ += fmt::format("; it holds {} of this run", counted(stats_.num_records, "record"));
+  failure_ = fmt::format("{}: cannot {}: {}{}", name_, action, reason, where_it_stands());
+}
+
+std::string OutputWriter::where_it_stands() const {
+  std::string text;
+  if (!is_stream_) {
+    text += fmt::format("; it holds {} of this run", counted(stats_.num_records, "record"));
   }
   if (!options_.resume_command.empty()) {
-    failure_ += fmt::format("; continue by: {}", options_.resume_command);
+    text += fmt::format("; continue by: {}", options_.resume_command);
   }
+  return text;
 }
 
 }  // namespace llmrun

@@ -47,7 +47,8 @@ class OutputWriter {
 
     std::size_t max_queued_bytes = std::size_t{64} << 20;  // write() waits above it
     std::chrono::milliseconds disk_wait{0};  // how long to try again when the disk is full
-    std::string resume_command{};            // for the message when writing failed
+    std::chrono::milliseconds save_patience{5000};
+    std::string resume_command{};  // for the messages of save() and of a writing that failed
   };
 
   struct Stats {
@@ -62,7 +63,8 @@ class OutputWriter {
   OutputWriter(const OutputWriter&) = delete;
   OutputWriter& operator=(const OutputWriter&) = delete;
 
-  // The calls below are for one thread. They throw Error(kOutput), once writing has failed.
+  // The calls below are for one thread. They throw Error(kOutput), once writing has failed, and
+  // never wait for a writer's thread that has ended.
 
   // Whether row `index` may be started now. The next row to be written always may.
   bool may_admit(std::int64_t index) const;
@@ -74,6 +76,11 @@ class OutputWriter {
   // that was never handed in are written in order behind the others.
   void close();
 
+  // For a process that has to end, from any thread, whatever the other is at: takes no more
+  // records and writes and syncs those it has, as long as each gets done within save_patience.
+  // Returns what became of them, and how to go on.
+  std::string save();
+
   // The reader of standard output has gone: what is written is dropped. Not an error.
   bool reader_gone() const;
   Stats stats() const;
@@ -81,21 +88,26 @@ class OutputWriter {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void enqueue(std::string record);
-  void throw_if_failed() const;  // REQUIRES: mutex_ is held
+  // REQUIRES of these: mutex_ is held.
+  void enqueue(std::string record, std::unique_lock<std::mutex>& lock);
+  void begin_closing();
+  void throw_if_failed() const;
+  std::string where_it_stands() const;  // records written, and the command that goes on
 
   // On the writer's thread.
   void run();
+  void write_queued();
   bool write_record(const std::string& record);
   int write_once(std::string_view bytes);
   bool wait_for_space(Clock::time_point give_up);
   bool sync_due(Clock::time_point now) const;
   bool sync();
-  void fail(const char* action, int error_number);
+  void fail(const char* action, const std::string& reason);
 
   std::unique_ptr<OutputFile> file_;
+  const std::string name_;  // the file's
+  const bool is_stream_;
   const Options options_;
-  ReorderBuffer reorder_;
 
   // Of the writer's thread.
   std::uint64_t file_bytes_ = 0;  // up to the end of the last whole record
@@ -103,12 +115,14 @@ class OutputWriter {
   std::uint64_t unsynced_bytes_ = 0;
   Clock::time_point unsynced_since_;
 
-  mutable std::mutex mutex_;       // guards what follows
-  std::condition_variable work_;   // for the writer's thread
-  std::condition_variable room_;   // for the caller
+  mutable std::mutex mutex_;      // guards what follows
+  std::condition_variable work_;  // for the writer's thread
+  std::condition_variable room_;  // for the caller
+  ReorderBuffer reorder_;
   std::deque<std::string> queue_;  // records with their newlines
   std::size_t queued_bytes_ = 0;   // in queue_ and in the writer's hands
   bool closing_ = false;
+  bool has_ended_ = false;  // the writer's thread, with its last look at the queue
   bool reader_gone_ = false;
   std::string failure_;  // why writing stopped
   Stats stats_;

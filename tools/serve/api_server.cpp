@@ -139,13 +139,13 @@ HttpResponse ApiServer::health() const {
     state = "failed";
   } else if (!status.leak.empty()) {
     state = "degraded";
-  } else if (status.stalled_s > options_.stall_timeout_s) {
+  } else if (status.progress.seconds > step_limit_s(status.progress, options_.stall_timeout_s)) {
     state = "stalled";
   } else if (draining_) {
     state = "draining";
   }
   HttpResponse response = json_response(
-      {{"status", state}, {"last_step_age_s", std::round(status.stalled_s * 1e3) / 1e3}});
+      {{"status", state}, {"last_step_age_s", std::round(status.progress.seconds * 1e3) / 1e3}});
   if (std::string_view(state) != "ok") response.status = 503;
   return response;
 }

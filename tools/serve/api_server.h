@@ -26,7 +26,8 @@ class ApiServer {
     std::int64_t max_model_len = 0;
     std::int64_t vocab_size = 0;
     ApiAccess::Options access;
-    double stall_timeout_s = 60;  // without a step while there is work: /health says 503
+    // Without a step while there is work, until /health says 503; 0: never.
+    double stall_timeout_s = kStallTimeoutSeconds;
     // Text and log-probabilities that may wait for a client that reads more slowly than they come.
     std::size_t max_unsent_bytes = 16 << 20;
   };

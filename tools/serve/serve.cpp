@@ -26,6 +26,7 @@
 #include "tools/serve/server_log.h"
 #include "tools/signals.h"
 #include "tools/terminal.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 namespace {
@@ -35,6 +36,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kLogInterval = std::chrono::seconds(10);
 constexpr auto kPollInterval = std::chrono::milliseconds(100);
 constexpr std::size_t kMaxLoggedPath = 128;
+constexpr double kAbortSeconds = 2.0;  // for the errors of requests that are ended to be sent
 constexpr std::size_t kReservedDescriptors = 64;  // files of the model, the log, threads
 
 // What answers: a model's engine, or the null engine.
@@ -205,7 +207,7 @@ void drain(HttpServer& http, AsyncEngine& engine, const SignalWatcher& signals, 
   if (http.num_unanswered() == 0) return;
   log.line("ending " + counted(static_cast<std::int64_t>(http.num_unanswered()), "request"));
   engine.abort_all();
-  wait(2.0, [] { return false; });
+  wait(kAbortSeconds, [] { return false; });
 }
 
 void add_access_options(CLI::App& command, ServeOptions& options) {
@@ -266,12 +268,10 @@ void add_limit_options(CLI::App& command, ServeOptions& options) {
       ->group(group)
       ->capture_default_str();
   add_drain_timeout_option(command, options.drain_timeout_s, group);
-  command
-      .add_option("--stall-timeout", options.stall_timeout_s,
-                  "Seconds without a step, while there is work, after which /health says 503")
-      ->check(CLI::Range(0.1, 1e9))
-      ->group(group)
-      ->capture_default_str();
+  add_stall_timeout_option(command, options.stall_timeout_s,
+                           "Seconds without a step, while there is work, ten times as many for the "
+                           "first, after which /health says 503 (0: never)",
+                           group);
 }
 
 }  // namespace
@@ -340,6 +340,7 @@ int run_serve(const ServeOptions& options) {
                             options.host));
   }
   Served served = load_engine(options, config);
+  const Watchdog watchdog(signals, {.drain_timeout_s = options.drain_timeout_s + kAbortSeconds});
   AsyncEngine engine(served.engine(), {.max_unfinished_sequences =
                                            served.max_num_seqs + options.max_waiting_requests,
                                        .max_request_seconds = options.request_timeout_s});

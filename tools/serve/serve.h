@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/step_progress.h"
 #include "tools/drain_timeout.h"
 #include "tools/engine_options.h"
 
@@ -31,7 +32,7 @@ struct ServeOptions {
   int io_threads = 1;
   int worker_threads = 2;
   double drain_timeout_s = kDrainTimeoutSeconds;
-  double stall_timeout_s = 60;
+  double stall_timeout_s = kStallTimeoutSeconds;
   double request_timeout_s = 0;
   bool disable_access_log = false;
   bool disable_log_stats = false;

@@ -18,6 +18,7 @@ namespace llmrun {
 namespace {
 
 constexpr std::size_t kMaxWaitingBytes = 1 << 20;
+constexpr auto kIdleTime = std::chrono::seconds(1);
 constexpr auto kGatherTime = std::chrono::milliseconds(20);  // one write for many lines
 constexpr int kPatienceMs = 1000;
 
@@ -61,7 +62,8 @@ void ServerLog::line(std::string_view text) {
 void ServerLog::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    came_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (!came_.wait_for(lock, kIdleTime, [this] { return stopping_ || !waiting_.empty(); }))
+      continue;
     if (!stopping_) came_.wait_for(lock, kGatherTime, [this] { return stopping_; });
     std::string text = std::exchange(waiting_, {});
     if (const auto dropped = std::exchange(num_dropped_, 0); dropped > 0) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 #include "tools/serve_bench/engine_target.h"
 #include "tools/serve_bench/own_server.h"
 #include "tools/throughput/throughput_cases.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 namespace {
@@ -32,18 +34,19 @@ struct BenchTargets::OwnEngine {
   std::mutex steps_mutex;  // they come on the engine's thread
   StepSummary steps;
   CreatedEngine created;
+  std::optional<Watchdog> watchdog;
   std::unique_ptr<AsyncEngine> engine;
   std::unique_ptr<OwnServer> server;
 };
 
 BenchTargets::BenchTargets(boost::asio::io_context& context, const ServeBenchOptions& options,
                            const std::vector<std::string>& modes, Progress& progress,
-                           const std::function<bool()>& is_stopped)
+                           const SignalWatcher& signals)
     : context_(context), options_(options), progress_(progress) {
   if (options_.server.base_url.empty()) {
-    load_engine();
+    load_engine(signals);
   } else {
-    find_server(is_stopped);
+    find_server(signals);
   }
   make_targets(modes);
 }
@@ -64,7 +67,7 @@ std::vector<SizeBin> BenchTargets::take_decode_batches() {
   return std::exchange(own_->steps, {}).decode_batches();
 }
 
-void BenchTargets::load_engine() {
+void BenchTargets::load_engine(const SignalWatcher& signals) {
   EngineConfig config = resolve(options_.engine);
   if (config.model.empty()) config.model = default_throughput_model(config);
   const auto start = Clock::now();
@@ -92,6 +95,11 @@ void BenchTargets::load_engine() {
     const std::lock_guard lock(own->steps_mutex);
     own->steps.add(step);
   });
+  own_->watchdog.emplace(
+      signals,
+      Watchdog::Options{.progress = [own = own_.get()] { return own->created.engine->progress(); },
+                        .stall_timeout_s = options_.stall_timeout_s,
+                        .drain_timeout_s = options_.drain_timeout_s});
   own_->engine = std::make_unique<AsyncEngine>(*own_->created.engine);
 }
 
@@ -103,13 +111,15 @@ void BenchTargets::load_tokenizer(const EngineConfig& config) {
   }
 }
 
-void BenchTargets::find_server(const std::function<bool()>& is_stopped) {
+void BenchTargets::find_server(const SignalWatcher& signals) {
   http_.endpoint = options_.endpoint;
   if (!http_.endpoint.starts_with('/')) {
     throw Error(ErrorKind::kUsage, "--endpoint: expected a path from /");
   }
   const EngineConfig& config = options_.engine.config;
-  http_.server = find_api_server(options_.server, config.model, is_stopped);
+  http_.server = find_api_server(options_.server, config.model, [&signals] {
+    return signals.stop_request() != StopRequest::kNone;
+  });
   description_.model = http_.server.model;
   description_.backend = http_.endpoint.ends_with("/chat/completions") ? "openai-chat" : "openai";
   description_.endpoint = http_.server.base_url.text() + http_.endpoint;

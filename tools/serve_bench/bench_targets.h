@@ -16,6 +16,7 @@
 #include "tools/serve_bench/bench_target.h"
 #include "tools/serve_bench/http_target.h"
 #include "tools/serve_bench/serve_bench.h"
+#include "tools/signals.h"
 #include "tools/workload/workload.h"
 
 namespace llmrun {
@@ -33,11 +34,12 @@ struct TargetDescription {
 
 class BenchTargets {
  public:
-  // Loads the engine or finds the server. `context` and `options` must outlive this object. Throws
-  // Error, also when the server has not answered when `is_stopped`.
+  // Loads the engine, whose steps are watched from then on, or finds the server. All but `modes`
+  // must outlive this object. Throws Error, also when a signal comes before the server has
+  // answered.
   BenchTargets(boost::asio::io_context& context, const ServeBenchOptions& options,
                const std::vector<std::string>& modes, Progress& progress,
-               const std::function<bool()>& is_stopped);
+               const SignalWatcher& signals);
   ~BenchTargets();
 
   // One a mode, in their order.
@@ -57,8 +59,8 @@ class BenchTargets {
  private:
   struct OwnEngine;
 
-  void load_engine();
-  void find_server(const std::function<bool()>& is_stopped);
+  void load_engine(const SignalWatcher& signals);
+  void find_server(const SignalWatcher& signals);
   void load_tokenizer(const EngineConfig& config);
   void make_targets(const std::vector<std::string>& modes);
   void serve_own_engine();

@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/step_progress.h"
 #include "tools/api_client/api_server_options.h"
 #include "tools/benchmark_options.h"
 #include "tools/drain_timeout.h"
@@ -39,6 +40,7 @@ struct ServeBenchOptions {
   SendLimits limits;      // but for their max_concurrency
   std::int32_t num_warmups = -1;
   double drain_timeout_s = kDrainTimeoutSeconds;
+  double stall_timeout_s = kStallTimeoutSeconds;
 
   // Search.
   bool find_rate = false;

@@ -83,7 +83,7 @@ const ServingReport& ServeBenchCommand::run() {
   raise_descriptor_limit();
   std::optional<BenchTargets> targets;
   try {
-    targets.emplace(context_, options_, plan_.modes, progress_, [this] { return is_stopped(); });
+    targets.emplace(context_, options_, plan_.modes, progress_, signals_);
   } catch (const Error&) {
     if (!is_stopped()) throw;  // else it was a server that was waited for
   }

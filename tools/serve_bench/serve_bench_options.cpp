@@ -1,4 +1,5 @@
 #include "tools/serve_bench/serve_bench.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 namespace {
@@ -101,6 +102,7 @@ void add_load_options(CLI::App& command, ServeBenchOptions& options) {
       ->group(group)
       ->capture_default_str();
   add_drain_timeout_option(command, options.drain_timeout_s, group);
+  add_stall_timeout_option(command, options.stall_timeout_s, group);
 }
 
 void add_search_options(CLI::App& command, ServeBenchOptions& options) {

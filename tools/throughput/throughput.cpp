@@ -17,6 +17,7 @@
 #include "engine/core/cpu_info.h"
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
+#include "tools/drain_timeout.h"
 #include "tools/load_progress.h"
 #include "tools/progress.h"
 #include "tools/report/report_file.h"
@@ -27,6 +28,7 @@
 #include "tools/throughput/throughput_report.h"
 #include "tools/throughput/throughput_run.h"
 #include "tools/throughput/throughput_trace.h"
+#include "tools/watchdog.h"
 
 namespace llmrun {
 namespace {
@@ -147,8 +149,7 @@ class ThroughputCommand {
                                  .seed = one.config.seed,
                                  .slowdown = options_.debug_slowdown,
                                  .should_stop = [this] { return is_stopped(); }};
-    warm_up(*created.engine, run_options, measurement);
-    repeat(*created.engine, run_options, measurement);
+    run_watched(*created.engine, run_options, measurement);
     created.engine.reset();
     if (measurement.runs.empty()) return;
 
@@ -161,6 +162,14 @@ class ThroughputCommand {
       report_.checks.push_back(std::move(check));
     }
     if (!options_.trace.empty()) trace_.add(measurement);
+  }
+
+  void run_watched(LlmEngine& engine, const RunOptions& run_options, CaseMeasurement& measurement) {
+    const Watchdog watchdog(signals_, {.progress = [&engine] { return engine.progress(); },
+                                       .stall_timeout_s = options_.stall_timeout_s,
+                                       .drain_timeout_s = kDrainTimeoutSeconds});
+    warm_up(engine, run_options, measurement);
+    repeat(engine, run_options, measurement);
   }
 
   // What a signal cuts short is left out.
@@ -282,6 +291,7 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
                   "Of the machine, in any currency; reports the price of a million output tokens")
       ->check(CLI::Range(0.0, 1e9))
       ->group(group);
+  add_stall_timeout_option(command, options.stall_timeout_s, group);
   command
       .add_option("--debug-slowdown", options.debug_slowdown,
                   "Make each step take this share longer, to test what looks for drops")

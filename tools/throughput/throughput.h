@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/step_progress.h"
 #include "tools/benchmark_options.h"
 #include "tools/engine_options.h"
 #include "tools/report/report_options.h"
@@ -26,6 +27,7 @@ struct ThroughputOptions {
   BenchmarkSampling sampling;
   bool disable_detokenize = false;
   double price_per_hour = 0;
+  double stall_timeout_s = kStallTimeoutSeconds;
   double debug_slowdown = 0;  // 0.1: steps take 10 % longer
 
   ReportOptions report;

@@ -181,6 +181,9 @@ constexpr auto kMetrics = std::to_array<MetricDefinition>({
      [](const RunFacts& f) -> Value {
        return static_cast<double>(f.run.stats.num_recomputed_tokens);
      }},
+    {"scheduling", "recomputed_percent", "%",
+     "recomputed_tokens / tokens of prompts and outputs computed, again and for the first time",
+     [](const RunFacts& f) -> Value { return 100 * f.run.stats.recompute_rate(); }},
     {"scheduling", "graph_steps_percent", "%", "steps replayed from a CUDA graph / num_steps",
      [](const RunFacts& f) -> Value {
        return percent(static_cast<double>(f.num_graph_steps),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <utility>
@@ -82,6 +83,7 @@ class CpuBackend final : public Backend {
     return static_cast<std::size_t>(read_cpu_info().total_memory_bytes);
   }
 
+  std::uint64_t progress() const override { return num_products_.load(std::memory_order_relaxed); }
   DeviceLimits measure_limits(DType dtype) override {
     const CpuPeaks peaks = measure_cpu_peaks(pool_, kernels_.isa);
     const bool is_bf16 = dtype == DType::kBf16;
@@ -195,6 +197,7 @@ class CpuBackend final : public Backend {
   std::size_t next_step_ = 0;
   std::deque<Ticket> tickets_;
   std::uint64_t last_ticket_ = 0;
+  std::atomic<std::uint64_t> num_products_ = 0;
 };
 
 DeviceTensor CpuBackend::make_vector(Tensor host) {
@@ -290,6 +293,7 @@ void CpuBackend::embedding_add(Tensor inout, const LinearWeight& table, Tensor r
 
 void CpuBackend::run_linear(const Tensor& out, const Tensor& x, const LinearWeight& weight,
                             LinearEpilogue epilogue, Activation activation) {
+  num_products_.fetch_add(1, std::memory_order_relaxed);
   const CpuLinearWeight& cpu_weight = as_cpu_weight(weight);
   const bool is_gate_up = epilogue == LinearEpilogue::kGateMul;
   LLMRUN_CHECK(cpu_weight.is_gate_up() == is_gate_up);

@@ -172,7 +172,7 @@ TEST_CASE("an abort ends a request before the next step, whatever it was doing")
   CHECK(engine.find_leak() == std::nullopt);
 }
 
-TEST_CASE("a full queue takes nothing, and takes again when there is room") {
+TEST_CASE("R12: a full queue takes nothing, and takes again when there is room") {
   NullEngine engine({.step_seconds = 0.001});
   AsyncEngine async(engine, {.max_unfinished_sequences = 3});
   Receiver first;
@@ -190,6 +190,27 @@ TEST_CASE("a full queue takes nothing, and takes again when there is room") {
   CHECK(async.submit(make_request({5}, 3), third.callbacks()).has_value());
   CHECK(third.wait().outputs.at(0).text == "5 6 7 ");
   CHECK(second.num_finished() == 1);
+}
+
+// The place is free before its request's end is told, and nobody holds a lock meanwhile.
+TEST_CASE("R12: who hears of a request's end finds its place free at once") {
+  constexpr int kNumRequests = 200;
+  NullEngine engine;
+  AsyncEngine async(engine, {.max_unfinished_sequences = 1});
+  std::promise<int> ended;
+  int num_taken = 0;  // of the engine's thread, after the first
+  std::function<void(RequestOutput)> go_on = [&](const RequestOutput&) {
+    ++num_taken;
+    if (num_taken < kNumRequests &&
+        async.submit(make_request({1}, 2), {.on_token = nullptr, .on_finished = go_on})) {
+      return;
+    }
+    ended.set_value(num_taken);
+  };
+  REQUIRE(async.submit(make_request({1}, 2), {.on_token = nullptr, .on_finished = go_on}));
+  std::future<int> result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  CHECK(result.get() == kNumRequests);
 }
 
 TEST_CASE("stop() finishes everything, and nothing is taken afterwards") {
@@ -307,16 +328,35 @@ TEST_CASE("what takes longer than it may is ended with an error, also while it w
   CHECK(async.status().num_unfinished_requests == 0);
 }
 
-TEST_CASE("work that does not advance is seen from outside") {
-  NullEngine engine({.step_seconds = 0.2});
+TEST_CASE("R15: work that does not advance is seen from outside") {
+  NullEngine engine({.step_seconds = 0.5});
   AsyncEngine async(engine);
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
-  CHECK(async.status().stalled_s == 0);  // idle is not stalled
+  CHECK(async.status().progress.seconds == 0);  // idle is not stalled
   Receiver receiver;
+  const double before_s = async.now();
   async.submit(make_request({1}, 1), receiver.callbacks());
-  std::this_thread::sleep_for(std::chrono::milliseconds(30));
-  CHECK(async.status().stalled_s > 0);
+  const double seconds = async.status().progress.seconds;
+  CHECK(seconds > 0);
+  CHECK(seconds <= async.now() - before_s);  // idle time does not count
   receiver.wait();
+  async.stop();
+  CHECK(async.status().progress.seconds == 0);
+  CHECK(async.status().progress.num_ended == 1);
+}
+
+TEST_CASE("R13: an engine that waits looks by itself whether something was lost") {
+  LeakingEngine engine;
+  for (int i = 0; i < 2; ++i) {
+    engine.add_request(make_request({1, 2}, 1));
+    while (engine.has_unfinished()) engine.step();
+  }
+  static_cast<void>(engine.take_outputs());
+  AsyncEngine async(engine);  // it is sent nothing
+  for (int i = 0; i < 30'000 && async.status().leak.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(async.status().leak == "2 blocks are lost");
 }
 
 TEST_CASE("the null engine's tokens tell whose they are") {

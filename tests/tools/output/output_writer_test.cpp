@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -38,7 +39,7 @@ struct Disk {
   std::int64_t failing_sync = -1;
   bool is_stream = false;
   std::int64_t num_writes = 0;
-  std::function<void()> on_write;
+  std::function<void()> on_write;  // may throw
 
   std::string content() {
     const std::lock_guard lock(mutex);
@@ -257,6 +258,57 @@ TEST_CASE("a slow disk holds the caller back") {
   caller.join();
   writer.close();
   CHECK(disk->content() == lines(0, 100));
+}
+
+TEST_CASE(
+    "R13: a writer's thread that ends by an exception is an error, and waited for by nobody") {
+  auto disk = std::make_shared<Disk>();
+  std::atomic<bool> fails = false;
+  disk->on_write = [&fails] {
+    while (!fails) std::this_thread::sleep_for(1ms);
+    throw std::bad_alloc();
+  };
+  OutputWriter writer(std::make_unique<FakeFile>(disk), {.max_queued_bytes = 100});
+  std::thread other([&] {
+    std::this_thread::sleep_for(20ms);  // most likely the caller waits for room by then
+    fails = true;
+  });
+  CHECK(write_records(writer, 1000).find("out.jsonl: cannot write: std::bad_alloc") == 0);
+  other.join();
+  CHECK_THROWS_AS(writer.write(1, "x"), Error);
+  CHECK(writer.save().find("cannot write") != std::string::npos);
+}
+
+TEST_CASE("R14: what was handed in is saved by another thread, while its own does nothing more") {
+  auto disk = std::make_shared<Disk>();
+  OutputWriter writer(
+      std::make_unique<FakeFile>(disk),
+      {.order = OutputOrder::kInput, .sync_interval = 1h, .resume_command = "again"});
+  writer.write(0, record(0));
+  writer.write(2, record(2));  // waits for row 1
+  std::string told;
+  std::thread([&] { told = writer.save(); }).join();
+  CHECK(disk->content() == lines(0, 1) + lines(2, 3));
+  CHECK(disk->synced.back() == disk->content().size());
+  CHECK(told ==
+        "out.jsonl: all that is finished is written; it holds 2 records of this run; continue by: "
+        "again");
+  CHECK_THROWS_AS(writer.write(1, record(1)), Error);
+  writer.close();
+  CHECK(writer.save() == told);
+}
+
+TEST_CASE("R14: a disk that does not get on is not waited for") {
+  auto disk = std::make_shared<Disk>();
+  std::mutex gate;
+  gate.lock();
+  disk->on_write = [&gate] { const std::lock_guard wait(gate); };
+  OutputWriter writer(std::make_unique<FakeFile>(disk), {.save_patience = 50ms});
+  writer.write(0, record(0));
+  CHECK(writer.save().find("out.jsonl: not all that is finished is written") == 0);
+  gate.unlock();
+  writer.close();
+  CHECK(disk->content() == lines(0, 1));
 }
 
 TEST_CASE("leaving by an exception still writes what was handed in") {

@@ -218,13 +218,26 @@ class FailingEngine final : public NullEngine {
   int num_steps_ = 0;
 };
 
+TEST_CASE("R11, R15: /health says 503 while a step takes too long, and 200 when it has ended") {
+  TestServer server({.step_seconds = 1.0, .stall_timeout_s = 0.05});
+  Client client(server.port());
+  client.send(post("/v1/completions", completion(1, 1, false)));
+  std::string answer;
+  CHECK(eventually([&] {
+    answer = ask(server.port(), get("/health"));
+    return status_of_answer(answer) == 503;
+  }));
+  CHECK(answer.find(R"("status":"stalled")") != answer.npos);
+  CHECK(status_of_answer(client.read_all()) == 200);
+  CHECK(eventually([&] { return status_of_answer(ask(server.port(), get("/health"))) == 200; }));
+}
+
 TEST_CASE("R16: a server whose KV blocks do not add up takes no more requests, and says so") {
   TestEngine engine({});
-  BlockTable lost;  // before the server's engine thread runs; it looks when a request is over
+  BlockTable lost;  // before the server's engine thread runs, which looks when it has nothing to do
   REQUIRE(engine.kv_cache().grow(lost, 20));
   TestServer server({}, &engine.engine());
   const std::string request = post("/v1/completions", R"({"prompt":[5,6,7],"max_tokens":4})");
-  CHECK(status_of_answer(ask(server.port(), request)) == 200);
   CHECK(eventually([&] { return !server.engine().status().leak.empty(); }));
   CHECK(status_of_answer(ask(server.port(), request)) == 503);
   const std::string health = ask(server.port(), get("/health"));

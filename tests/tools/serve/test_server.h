@@ -27,6 +27,7 @@ class TestServer {
     std::int64_t max_unfinished = 0;
     double max_request_seconds = 0;
     std::size_t max_unsent_bytes = 16 << 20;
+    double stall_timeout_s = kStallTimeoutSeconds;
     HttpServer::Options http{};
     ApiAccess::Options access{};
   };
@@ -45,6 +46,7 @@ class TestServer {
                                .max_model_len = 4096,
                                .vocab_size = 32000,
                                .access = options.access,
+                               .stall_timeout_s = options.stall_timeout_s,
                                .max_unsent_bytes = options.max_unsent_bytes})) {}
   ~TestServer() {
     http_.stop();

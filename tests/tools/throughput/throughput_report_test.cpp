@@ -122,6 +122,17 @@ TEST_CASE("rates, and their spread over repeats") {
   CHECK(report.metric("padding_percent").mean() == doctest::Approx(25));
 }
 
+TEST_CASE("R08: the share of tokens that were computed again") {
+  RunMeasurement run = one_run(1);
+  run.stats.num_batched_tokens = 40;
+  run.stats.num_recomputed_tokens = 10;
+  const Workload workload = two_requests();
+  const CaseReport report =
+      make_case_report(measurement_of("paged", {run, run}), context_of(workload));
+  CHECK(report.metric("recomputed_tokens").mean() == 10);
+  CHECK(report.metric("recomputed_percent").mean() == 25);
+}
+
 TEST_CASE("latencies") {
   const Workload workload = two_requests();
   const CaseReport report =
