@@ -2,7 +2,6 @@
 // exit code.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -13,11 +12,13 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include "engine/core/error.h"
 #include "engine/core/version.h"
 #include "tools/compare/compare.h"
 #include "tools/eval/eval.h"
+#include "tools/flag_sources.h"
 #include "tools/foreign_flags.h"
 #include "tools/generate/generate.h"
 #include "tools/help.h"
@@ -58,13 +59,6 @@ auto without_command_line(int (*run)(const Options&)) {
   return [run](const Options& options, const std::string&) { return run(options); };
 }
 
-// The command of this name, or null.
-const CLI::App* find_command(const CLI::App& app, const std::string& name) {
-  const auto found =
-      app.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; });
-  return found.empty() ? nullptr : found.front();
-}
-
 Command completion_command(CLI::App& app) {
   CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
   const auto shell = std::make_shared<std::string>("bash");
@@ -94,6 +88,7 @@ std::vector<Command> build(CLI::App& app) {
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "",
                  "Read flags from a TOML or INI file; [generate] holds those of a command");
+  app.config_formatter(make_config_reader(app));
   std::vector<Command> commands = {
       command<GenerateOptions>(app, "generate", "Generate completions for the prompts of a file",
                                add_generate_command, run_generate),
@@ -151,37 +146,6 @@ std::string quoted(const std::string& program, const std::vector<std::string>& a
   return line;
 }
 
-bool is_given(const CLI::Option& option, const std::vector<std::string>& arguments) {
-  return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
-    for (const std::string& name : option.get_lnames()) {
-      if (argument == "--" + name || argument.starts_with("--" + name + "=")) return true;
-    }
-    for (const std::string& name : option.get_snames()) {
-      if (argument.starts_with("-" + name)) return true;
-    }
-    return false;
-  });
-}
-
-// The arguments, with the flags that only the environment gives written out behind the command:
-// they rank above a configuration file, and the advice how to resume a run contains them.
-std::vector<std::string> arguments_with_environment(const CLI::App& app, int argc, char** argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  const auto position = std::find_if(arguments.begin(), arguments.end(), [&](const auto& argument) {
-    return find_command(app, argument) != nullptr;
-  });
-  if (position == arguments.end()) return arguments;
-  std::vector<std::string> from_environment;
-  for (const CLI::Option* option : find_command(app, *position)->get_options()) {
-    const char* value =
-        option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
-    if (value == nullptr || *value == '\0' || is_given(*option, arguments)) continue;
-    from_environment.push_back("--" + option->get_lnames().front() + "=" + value);
-  }
-  arguments.insert(position + 1, from_environment.begin(), from_environment.end());
-  return arguments;
-}
-
 // --help=WORD shows only the options that mention WORD. Returns false when it was not asked for.
 bool answer_help_search(const CLI::App& app, int argc, char** argv) {
   const CLI::App* command = &app;
@@ -225,11 +189,13 @@ std::string unexpected_arguments(const CLI::App& app) {
                      fmt::join(arguments, " "));
 }
 
-int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv,
+                const std::vector<std::string>& arguments) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
   const bool has_extras = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
   std::string message = has_extras ? unexpected_arguments(app) : error.what();
   while (!message.empty() && message.back() == '\n') message.pop_back();
+  message += origin_of_flag(app, message, arguments);
   write_to_stderr(
       fmt::format("llmrun: error: {}{}\nRun 'llmrun --help' or 'llmrun COMMAND --help=WORD'.\n",
                   message, suggestion(app, argc, argv)));
@@ -240,14 +206,24 @@ int guarded_main(int argc, char** argv) {
   CLI::App app("Batch text generation with large language models", "llmrun");
   const std::vector<Command> commands = build(app);
   if (answer_help_search(app, argc, argv)) return 0;
-  const std::vector<std::string> arguments = arguments_with_environment(app, argc, argv);
+  for (const std::string& line : unknown_environment(
+           app, environ, {"LLMRUN_CACHE", "LLMRUN_CUBLASLT", "LLMRUN_DEMO_MODEL"})) {
+    write_to_stderr(fmt::format("llmrun: warning: {}\n", line));
+  }
+  const std::vector<std::string> given(argv + 1, argv + argc);
+  const std::vector<std::string> arguments = arguments_with_environment(app, given);
   try {
     app.parse(
         std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // takes them reversed
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error, argc, argv);
+    return usage_error(app, error, argc, argv, given);
   }
-  return run(app, commands, quoted(argv[0], arguments));
+  try {
+    return run(app, commands, quoted(argv[0], arguments));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUsage) throw;
+    throw Error(error.kind(), error.what() + origin_of_flag(app, error.what(), given));
+  }
 }
 
 void flush_standard_output() {

@@ -304,11 +304,35 @@ TEST_CASE("the command line ranks above the environment, that above the configur
   CHECK(num_tokens({}, "") == 5);
   CHECK(num_tokens({}, "LLMRUN_MAX_TOKENS=3") == 3);
   CHECK(num_tokens({"--max-tokens", "2"}, "LLMRUN_MAX_TOKENS=3") == 2);
+}
 
-  const std::string misspelt = folder.write("bad.toml", "[generate]\nmax-tokns = 5\n");
-  const RunResult result = run_generate({prompts, "--config", misspelt});
+TEST_CASE("messages about the environment and a configuration file say where to mend them") {
+  const TemporaryFolder folder;
+  const std::string prompts = folder.write("in.jsonl", R"({"prompt":"Once upon a time"})");
+  const auto error_of = [&](const std::string& text) {
+    const RunResult result =
+        run_generate({prompts, "--config", folder.write("run.toml", text), "--max-tokens", "1"});
+    CHECK(result.exit_code == 2);
+    return result.err;
+  };
+  const auto contains = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  };
+  CHECK(contains(error_of("[eval]\nmax-tokns = 1\n\n[generate]\nseed = 1\n"),
+                 "run.toml:2: 'max-tokns' is no flag of eval; did you mean max-tokens?"));
+  CHECK(contains(error_of("# mine\nseed = 5\n"), "run.toml:2: 'seed' stands in no section"));
+  CHECK(contains(error_of("[genrate]\nseed = 5\n"), "[genrate] is no command; did you mean "));
+  const std::string wrong = error_of("[generate]\ntop-k = many\n");
+  CHECK(contains(wrong, "top_k: "));
+  CHECK(contains(wrong, "run.toml)"));
+
+  std::vector<std::string> command = {"/usr/bin/env", "LLMRUN_SEDE=1", "LLMRUN_TOP_K=many"};
+  for (const std::string& part : testing::generate_command({prompts})) command.push_back(part);
+  const RunResult result = run_command(command);
   CHECK(result.exit_code == 2);
-  CHECK(result.err.find("max-tokns") != std::string::npos);
+  CHECK(contains(result.err, "LLMRUN_SEDE is no flag's variable"));
+  CHECK(contains(result.err, "did you mean LLMRUN_SEED?"));
+  CHECK(contains(result.err, "(from LLMRUN_TOP_K)"));
 }
 
 }  // namespace
