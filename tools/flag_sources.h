@@ -23,8 +23,8 @@ std::vector<std::string> arguments_with_environment(const CLI::App& app,
 std::vector<std::string> unknown_environment(const CLI::App& app, char** environment,
                                              const std::vector<std::string>& others);
 
-// Reads TOML and INI files; throws Error(kUsage) with file and line for a key that is no flag of the
-// command in whose section it stands. `app` must outlive it.
+// Reads TOML and INI files; throws Error(kUsage) with file and line for a key that is no flag of
+// the command in whose section it stands. `app` must outlive it.
 std::shared_ptr<CLI::Config> make_config_reader(const CLI::App& app);
 
 // " (from LLMRUN_MAX_TOKENS)" or " (from run.toml)" for a message about a flag's value, by the flag

@@ -25,13 +25,13 @@ std::string closing_report(const GenerateProgress& progress, double seconds) {
     return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
   };
   std::string text = fmt::format(
-      "{} in {:.2f} s: {:.2f} requests/s, {:.1f} prompt tokens/s, {:.1f} output tokens/s\n"
-      "  tokens: {} prompt, {} output; {}",
-      counted(progress.num_rows_done, "request"), seconds, rate(progress.num_rows_done),
-      rate(stats.num_prompt_tokens), rate(stats.num_output_tokens), stats.num_prompt_tokens,
-      stats.num_output_tokens, counted(progress.num_rows_failed, "failed request"));
+      "{} in {:.2f} s, {} failed: {:.2f} requests/s, {:.1f} prompt tokens/s, {:.1f} output "
+      "tokens/s\n  tokens: {} prompt, {} output",
+      counted(progress.num_rows_done, "request"), seconds, progress.num_rows_failed,
+      rate(progress.num_rows_done - progress.num_rows_failed), rate(stats.num_prompt_tokens),
+      rate(stats.num_output_tokens), stats.num_prompt_tokens, stats.num_output_tokens);
   if (progress.num_rows_skipped > 0) {
-    text += fmt::format(", {} there already",
+    text += fmt::format("; {} there already",
                         counted(progress.num_rows_skipped, "row was", "rows were"));
   }
   text += fmt::format(
@@ -47,6 +47,9 @@ std::string closing_report(const GenerateProgress& progress, double seconds) {
     text += fmt::format("  padding: of {} {} computed for nobody\n",
                         counted(stats.num_padding_tokens + stats.num_batched_tokens, "row"),
                         counted(stats.num_padding_tokens, "was", "were"));
+  }
+  if (progress.num_rows_failed > 0) {
+    text += fmt::format("  first failure: {}\n", progress.first_failure);
   }
   return text;
 }

@@ -12,7 +12,8 @@ namespace llmrun {
 // Model, device, memory plan, notes and sampling parameters.
 std::string opening_report(const EngineDescription& description, const SamplingParams& defaults);
 
-// Requests and tokens by second over `seconds`, KV use, preemptions, prefix hits.
+// Answered requests and tokens by second over `seconds`, KV use, preemptions, prefix hits, and the
+// first failure.
 std::string closing_report(const GenerateProgress& progress, double seconds);
 
 }  // namespace llmrun

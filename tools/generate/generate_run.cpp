@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace llmrun {
 
 GenerateRun::GenerateRun(Engine& engine, const PromptProcessor& prompts, RequestReader& reader,
@@ -86,7 +88,7 @@ void GenerateRun::write_finished() {
     const InputItem& item = found->second;
     writer_.write(item.index, formatter_.format(item, output));
     ++num_rows_done_;
-    if (!output.error.empty()) ++num_rows_failed_;
+    if (!output.error.empty()) note_failure(item, output.error);
     if (!has_given_up()) {
       num_numeric_errors_ = output.error.code == "numeric" ? num_numeric_errors_ + 1 : 0;
     }
@@ -97,7 +99,12 @@ void GenerateRun::write_finished() {
 void GenerateRun::write_error(const InputItem& item, const RequestError& error) {
   writer_.write(item.index, formatter_.format_error(item, error));
   ++num_rows_done_;
-  ++num_rows_failed_;
+  note_failure(item, error);
+}
+
+void GenerateRun::note_failure(const InputItem& item, const RequestError& error) {
+  if (num_rows_failed_++ > 0) return;
+  first_failure_ = fmt::format("{}:{}: {}", reader_.name(), item.line, error.message);
 }
 
 bool GenerateRun::check_stop() {
@@ -113,6 +120,7 @@ bool GenerateRun::check_stop() {
 GenerateProgress GenerateRun::progress() const {
   return {.num_rows_done = num_rows_done_,
           .num_rows_failed = num_rows_failed_,
+          .first_failure = first_failure_,
           .num_rows_skipped = num_rows_skipped_,
           .num_rows_inflight = static_cast<std::int64_t>(inflight_.size()),
           .num_rows_total = reader_.estimated_rows(),

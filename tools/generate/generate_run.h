@@ -21,6 +21,7 @@ namespace llmrun {
 struct GenerateProgress {
   std::int64_t num_rows_done = 0;  // written by this run, failed ones included
   std::int64_t num_rows_failed = 0;
+  std::string first_failure;          // of those, with file and line
   std::int64_t num_rows_skipped = 0;  // in the output already
   std::int64_t num_rows_inflight = 0;
   std::optional<std::int64_t> num_rows_total;  // of the input, when it is known or can be estimated
@@ -60,6 +61,7 @@ class GenerateRun {
   void start(InputItem item);
   void write_finished();
   void write_error(const InputItem& item, const RequestError& error);
+  void note_failure(const InputItem& item, const RequestError& error);
   // Returns whether requests under way are to be aborted.
   bool check_stop();
 
@@ -78,6 +80,7 @@ class GenerateRun {
   std::unordered_map<RequestId, InputItem> inflight_;
   std::int64_t num_rows_done_ = 0;
   std::int64_t num_rows_failed_ = 0;
+  std::string first_failure_;
   std::int64_t num_rows_skipped_ = 0;
   std::int64_t num_numeric_errors_ = 0;  // since the last row without one
 };

@@ -16,4 +16,15 @@ TEST_CASE("R08: the summary of a run tells the share of tokens that were compute
         std::string::npos);
 }
 
+TEST_CASE("failed rows are no requests by second, and the first says why") {
+  GenerateProgress progress;
+  progress.num_rows_done = 10;
+  progress.num_rows_failed = 4;
+  progress.first_failure = "in.jsonl:3: has no prompt";
+  const std::string report = closing_report(progress, 2.0);
+  CHECK(report.find("10 requests in 2.00 s, 4 failed: 3.00 requests/s") != std::string::npos);
+  CHECK(report.find("first failure: in.jsonl:3: has no prompt\n") != std::string::npos);
+  CHECK(closing_report({}, 1.0).find("first failure") == std::string::npos);
+}
+
 }  // namespace llmrun
