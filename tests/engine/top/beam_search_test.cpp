@@ -124,7 +124,7 @@ std::vector<BeamSearch::Beam> run(const MarkovModel& model, const BeamSearch::Op
     std::vector<Ids> next;
     for (const BeamSearch::Beam& beam : search.running()) {
       next.push_back(sequences.at(static_cast<std::size_t>(beam.parent)));
-      next.back().push_back(beam.tokens.back().token_id);
+      next.back().push_back(beam.tokens.back().chosen.token_id);
       CHECK(next.back() == beam.token_ids());
     }
     sequences = next;
@@ -224,7 +224,7 @@ TEST_CASE("early_stopping ends the search with the first `width` completed beams
   CHECK(best[0].token_ids() == Ids{1, kEos});  // -2.6 / 2
   CHECK(best[1].token_ids() == Ids{9});        // -3 / 1
   CHECK(best[0].finish_reason == FinishReason::kStop);
-  CHECK(best[0].tokens[1].rank == 2);
+  CHECK(best[0].tokens[1].chosen.rank == 2);
 }
 
 TEST_CASE("an aborted search gives the beams that run") {
