@@ -32,13 +32,17 @@ void write_out_count(std::optional<std::int32_t>& num_logprobs, std::int64_t voc
   }
 }
 
-// So many that they fit the memory while the answer is written, and the line that is read again on
-// --resume: an entry takes 12 bytes while the request runs, then about 70 in the output and, while
-// that is written, 350.
-constexpr std::int64_t kMaxLogprobsOfRequest = 10'000'000;
+// So many that the answer fits the memory: an entry takes 12 bytes while the request runs, 65 in
+// the output, and about 670 while that is written (measured).
+constexpr std::int64_t kMaxLogprobsOfRequest = 4'000'000;
 
+// Only what is beyond the usual limit of a position is counted: the tokens that a request may have
+// bound the rest, and few of those that go without max_tokens use the whole context.
 RequestError check_num_logprobs(const RequestState& request) {
   const SamplingParams& params = request.params;
+  const std::int32_t most =
+      std::max(params.logprobs.value_or(0), params.prompt_logprobs.value_or(0));
+  if (most <= SamplingLimits{}.max_logprobs) return {};
   const std::int64_t num_prompt_tokens = std::ssize(request.prompt_token_ids);
   const std::int64_t num_output_tokens = request.max_output_tokens * params.num_sequences();
   const std::int64_t count = num_prompt_tokens * params.prompt_logprobs.value_or(0) +
@@ -47,7 +51,7 @@ RequestError check_num_logprobs(const RequestState& request) {
   return {"bad_parameter",
           fmt::format("logprobs ({}) for {} output tokens and prompt_logprobs ({}) for {} prompt "
                       "tokens can be {} log-probabilities; a request may ask for {}: give a "
-                      "smaller max_tokens",
+                      "smaller max_tokens, or ask for fewer",
                       params.logprobs.value_or(0), num_output_tokens,
                       params.prompt_logprobs.value_or(0), num_prompt_tokens, count,
                       kMaxLogprobsOfRequest)};

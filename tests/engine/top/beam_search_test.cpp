@@ -132,17 +132,32 @@ std::vector<BeamSearch::Beam> run(const MarkovModel& model, const BeamSearch::Op
   return search.best();
 }
 
+void check_likeliest(const MarkovModel& model, const BeamSearch::Beam& beam, std::int32_t count) {
+  Ids before;
+  for (const BeamSearch::Token& token : beam.tokens) {
+    const std::vector<TokenLogprob> expected = model.candidates(before, count);
+    REQUIRE(token.likeliest->size() == expected.size());
+    for (std::size_t k = 0; k < expected.size(); ++k) {
+      CHECK(token.likeliest->at(k).token_id == expected[k].token_id);
+      CHECK(token.likeliest->at(k).logprob == expected[k].logprob);
+    }
+    before.push_back(token.chosen.token_id);
+  }
+}
+
 TEST_CASE("the result is that of the plain search, found sooner") {
   std::int64_t num_steps_saved = 0;
   for (std::uint32_t seed = 0; seed < 60; ++seed) {
     const MarkovModel model(6, seed);
     for (const std::int32_t width : {1, 2, 3, 5}) {
       for (const double length_penalty : {-1.0, 0.0, 0.6, 1.0, 2.0}) {
-        for (const bool has_eos : {true, false}) {
+        for (const std::int32_t num_logprobs : {0, 3, 6}) {
+          const bool has_eos = (seed + static_cast<std::uint32_t>(width)) % 3 > 0;
           BeamSearch::Options options{.width = width,
                                       .num_prompt_tokens = seed % 5 + 1,
                                       .max_output_tokens = 1 + seed % 9,
-                                      .length_penalty = length_penalty};
+                                      .length_penalty = length_penalty,
+                                      .num_logprobs = num_logprobs};
           if (has_eos) options.end_token_ids = {kEos};
           const std::vector<Hypothesis> expected = reference_search(model, options);
           std::int64_t num_steps = 0;
@@ -153,6 +168,7 @@ TEST_CASE("the result is that of the plain search, found sooner") {
           for (std::size_t i = 0; i < beams.size(); ++i) {
             CHECK(beams[i].token_ids() == expected[i].tokens);
             CHECK(beams[i].cumulative_logprob == expected[i].logprob);
+            check_likeliest(model, beams[i], num_logprobs);
             CHECK(search.score(beams[i]) == reference_score(expected[i], options));
             CHECK(beams[i].finish_reason ==
                   (expected[i].ended ? FinishReason::kStop : FinishReason::kLength));
