@@ -13,9 +13,15 @@ namespace {
 // A beam of the step before with one token more.
 struct Proposal {
   std::size_t parent;
-  TokenLogprob token;
+  BeamSearch::Token token;
   double cumulative_logprob;
 };
+
+// The first `count`, or all when there are fewer.
+std::span<const TokenLogprob> first_of(const std::vector<TokenLogprob>& candidates,
+                                       std::int32_t count) {
+  return std::span(candidates).first(std::min(candidates.size(), static_cast<std::size_t>(count)));
+}
 
 BeamSearch::Beam extend(const BeamSearch::Beam& parent, const Proposal& proposal) {
   BeamSearch::Beam beam = parent;
@@ -30,7 +36,7 @@ BeamSearch::Beam extend(const BeamSearch::Beam& parent, const Proposal& proposal
 std::vector<TokenId> BeamSearch::Beam::token_ids() const {
   std::vector<TokenId> ids;
   ids.reserve(tokens.size());
-  for (const TokenLogprob& token : tokens) ids.push_back(token.token_id);
+  for (const Token& token : tokens) ids.push_back(token.chosen.token_id);
   return ids;
 }
 
@@ -42,10 +48,15 @@ void BeamSearch::advance(std::span<const std::vector<TokenLogprob>> candidates) 
   LLMRUN_CHECK(!is_finished() && candidates.size() == running_.size());
   std::vector<Proposal> proposals;
   for (std::size_t parent = 0; parent < running_.size(); ++parent) {
-    for (const TokenLogprob& token : candidates[parent]) {
+    const auto kept = first_of(candidates[parent], options_.num_logprobs);
+    const auto likeliest =
+        std::make_shared<const std::vector<TokenLogprob>>(kept.begin(), kept.end());
+    for (const TokenLogprob& token : first_of(candidates[parent], num_proposed())) {
       if (!std::isfinite(token.logprob)) continue;  // impossible, not merely unlikely
       const Proposal proposal{
-          parent, token, running_[parent].cumulative_logprob + static_cast<double>(token.logprob)};
+          parent,
+          {token, likeliest},
+          running_[parent].cumulative_logprob + static_cast<double>(token.logprob)};
       if (ends(token.token_id)) {
         complete(extend(running_[parent], proposal), FinishReason::kStop);
       } else {

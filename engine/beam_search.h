@@ -11,7 +11,9 @@
 // early_stopping asks for it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -30,10 +32,17 @@ class BeamSearch {
     double length_penalty = 1.0;
     bool early_stopping = false;
     std::vector<TokenId> end_token_ids = {};  // eos (unless ignore_eos) and stop tokens
+    std::int32_t num_logprobs = 0;  // of the likeliest tokens of a position, kept with its token
+  };
+
+  struct Token {
+    TokenLogprob chosen;
+    // The num_logprobs likeliest tokens of its position, which all beams of one parent share.
+    std::shared_ptr<const std::vector<TokenLogprob>> likeliest;
   };
 
   struct Beam {
-    std::vector<TokenLogprob> tokens;  // the output, each token with its log-probability and rank
+    std::vector<Token> tokens;  // the output
     double cumulative_logprob = 0;
     FinishReason finish_reason = FinishReason::kNone;
     std::int32_t parent = 0;  // index among the running beams of the step before
@@ -43,8 +52,8 @@ class BeamSearch {
 
   explicit BeamSearch(Options options);
 
-  // Tokens that a beam proposes.
-  std::int32_t num_candidates() const { return 2 * options_.width; }
+  // Tokens that advance() wants to see of each beam.
+  std::int32_t num_candidates() const { return std::max(num_proposed(), options_.num_logprobs); }
 
   // The beams whose next token is to be computed: at first one, without tokens. Empty when the
   // search is over.
@@ -63,6 +72,8 @@ class BeamSearch {
   double score(const Beam& beam) const;
 
  private:
+  // Tokens that a beam proposes.
+  std::int32_t num_proposed() const { return 2 * options_.width; }
   bool ends(TokenId token) const;
   void complete(Beam beam, FinishReason reason);
   void finish_if_decided();

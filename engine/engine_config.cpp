@@ -68,6 +68,7 @@ void validate(const EngineConfig& config) {
   require_range("--max-num-seqs", config.max_num_seqs, 0, 1 << 16);
   require_range("--max-num-batched-tokens", config.max_num_batched_tokens, 0, 1 << 20);
   require_range("--steps-ahead", config.steps_ahead, -1, 1);
+  require_range("--max-logprobs", config.max_logprobs, -1, 1 << 30);
   if (config.model.empty()) {
     throw Error(ErrorKind::kUsage, "no model given; use --model FOLDER or --model shape:NAME");
   }
@@ -103,7 +104,8 @@ nlohmann::ordered_json to_json(const EngineConfig& config) {
           {"steps_ahead", config.steps_ahead},
           {"cuda_graphs", config.cuda_graphs},
           {"attention", to_string(config.attention)},
-          {"seed", config.seed}};
+          {"seed", config.seed},
+          {"max_logprobs", config.max_logprobs}};
 }
 
 }  // namespace llmrun

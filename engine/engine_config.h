@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/sequence/sampling_params.h"
+
 namespace llmrun {
 
 enum class SchedulerKind : std::uint8_t { kContinuous, kStatic };
@@ -53,7 +55,9 @@ struct EngineConfig {
   bool cuda_graphs = true;                  // replay decode steps as CUDA graphs (CUDA only)
   AttentionKind attention = AttentionKind::kPaged;  // which attention kernels (CUDA only)
 
-  std::uint64_t seed = 0;  // of requests that have none of their own
+  // --- requests ---
+  std::uint64_t seed = 0;  // of those that have none of their own
+  std::int32_t max_logprobs = SamplingLimits{}.max_logprobs;
 };
 
 // Sets the parts of `config` that a backend of this name means; the flags can be changed

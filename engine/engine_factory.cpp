@@ -351,7 +351,8 @@ CreatedEngine create_engine(const EngineConfig& requested, const std::string& ch
                                    .steps_ahead = config.steps_ahead,
                                    .seed = config.seed,
                                    .eos_token_ids = description.eos_token_ids,
-                                   .vocab_size = runner.vocab_size};
+                                   .vocab_size = runner.vocab_size,
+                                   .max_logprobs = config.max_logprobs};
 
   CreatedEngine created;
   created.engine = std::make_unique<LlmEngine>(std::move(parts), options);

@@ -24,6 +24,39 @@ std::uint64_t mix_seed(std::uint64_t seed, std::uint64_t key) {
   return z ^ (z >> 31);
 }
 
+// A number of log-probabilities that the vocabulary has.
+void write_out_count(std::optional<std::int32_t>& num_logprobs, std::int64_t vocab_size) {
+  if (!num_logprobs) return;
+  if (*num_logprobs == kAllLogprobs || *num_logprobs > vocab_size) {
+    num_logprobs = static_cast<std::int32_t>(vocab_size);
+  }
+}
+
+// So many that the answer fits the memory: an entry takes 12 bytes while the request runs, 65 in
+// the output, and about 670 while that is written (measured).
+constexpr std::int64_t kMaxLogprobsOfRequest = 4'000'000;
+
+// Only what is beyond the usual limit of a position is counted: the tokens that a request may have
+// bound the rest, and few of those that go without max_tokens use the whole context.
+RequestError check_num_logprobs(const RequestState& request) {
+  const SamplingParams& params = request.params;
+  const std::int32_t most =
+      std::max(params.logprobs.value_or(0), params.prompt_logprobs.value_or(0));
+  if (most <= SamplingLimits{}.max_logprobs) return {};
+  const std::int64_t num_prompt_tokens = std::ssize(request.prompt_token_ids);
+  const std::int64_t num_output_tokens = request.max_output_tokens * params.num_sequences();
+  const std::int64_t count = num_prompt_tokens * params.prompt_logprobs.value_or(0) +
+                             num_output_tokens * params.logprobs.value_or(0);
+  if (count <= kMaxLogprobsOfRequest) return {};
+  return {"bad_parameter",
+          fmt::format("logprobs ({}) for {} output tokens and prompt_logprobs ({}) for {} prompt "
+                      "tokens can be {} log-probabilities; a request may ask for {}: give a "
+                      "smaller max_tokens, or ask for fewer",
+                      params.logprobs.value_or(0), num_output_tokens,
+                      params.prompt_logprobs.value_or(0), num_prompt_tokens, count,
+                      kMaxLogprobsOfRequest)};
+}
+
 }  // namespace
 
 LlmEngine::LlmEngine(Parts parts, const Options& options)
@@ -91,7 +124,7 @@ RequestError LlmEngine::check(RequestState& request) const {
                           options_.vocab_size)};
     }
   }
-  if (const auto problem = validate(params, {.vocab_size = options_.vocab_size})) {
+  if (const auto problem = validate(params, sampling_limits())) {
     return {"bad_parameter", *problem};
   }
   if (parts_.tokenizer == nullptr && (!params.stop.empty() || !params.bad_words.empty())) {
@@ -113,7 +146,9 @@ RequestError LlmEngine::check(RequestState& request) const {
                 num_prompt_tokens, request.max_output_tokens,
                 num_prompt_tokens + request.max_output_tokens, parts_.kv_cache->capacity_tokens())};
   }
-  return {};
+  write_out_count(request.params.logprobs, options_.vocab_size);
+  write_out_count(request.params.prompt_logprobs, options_.vocab_size);
+  return check_num_logprobs(request);
 }
 
 void LlmEngine::add_samples(const std::shared_ptr<RequestState>& request) {
@@ -164,7 +199,8 @@ void LlmEngine::start_beam_search(const std::shared_ptr<RequestState>& request) 
       .max_output_tokens = request->max_output_tokens,
       .length_penalty = params.length_penalty,
       .early_stopping = params.early_stopping,
-      .end_token_ids = params.stop_token_ids};
+      .end_token_ids = params.stop_token_ids,
+      .num_logprobs = params.logprobs.value_or(0)};
   if (!params.ignore_eos) {
     options.end_token_ids.insert(options.end_token_ids.end(), options_.eos_token_ids.begin(),
                                  options_.eos_token_ids.end());
@@ -218,9 +254,12 @@ void LlmEngine::collect_beams(RequestState& request) {
     OutputProcessor processor(parts_.tokenizer.get(), request.params, options_.eos_token_ids,
                               index++, request.max_output_tokens);
     FinishReason reason = FinishReason::kNone;
-    for (const TokenLogprob& token : beam.tokens) {
-      reason =
-          processor.append({.token_id = token.token_id, .is_finite = true, .logprobs = {token}});
+    for (const BeamSearch::Token& token : beam.tokens) {
+      SampledToken sampled{
+          .token_id = token.chosen.token_id, .is_finite = true, .logprobs = {token.chosen}};
+      sampled.logprobs.insert(sampled.logprobs.end(), token.likeliest->begin(),
+                              token.likeliest->end());
+      reason = processor.append(sampled);
     }
     request.num_output_tokens += static_cast<std::int64_t>(beam.tokens.size());
     request.finished_outputs.push_back(

@@ -36,6 +36,7 @@ class LlmEngine final : public Engine {
     std::uint64_t seed = 0;
     std::vector<TokenId> eos_token_ids;  // any of them ends a sequence
     std::int64_t vocab_size = 0;         // ids that may occur in prompts and outputs
+    std::int32_t max_logprobs = SamplingLimits{}.max_logprobs;
   };
   // What the engine is made of; engine/engine_factory.h puts it together.
   struct Parts {
@@ -77,13 +78,17 @@ class LlmEngine final : public Engine {
   std::optional<std::string> find_leak() const override;
   EngineStats stats() const override;
   const Options& options() const { return options_; }
+  // What parameters of requests are checked against.
+  SamplingLimits sampling_limits() const {
+    return {.vocab_size = options_.vocab_size, .max_logprobs = options_.max_logprobs};
+  }
   const Backend& backend() const { return *parts_.backend; }
   const ModelConfig& model_config() const { return parts_.model->config(); }
   double now() const override;
 
  private:
   // Why the request can never run; empty when it can.
-  // Sets request.max_output_tokens.
+  // Sets request.max_output_tokens, and writes numbers of log-probabilities out.
   RequestError check(RequestState& request) const;
   void add_samples(const std::shared_ptr<RequestState>& request);
   Sample& add_sample(const std::shared_ptr<RequestState>& request,

@@ -142,11 +142,16 @@ nlohmann::json flag_value(const std::string& text) {
   return value.is_discarded() ? nlohmann::json(text) : value;
 }
 
-nlohmann::json list_value(const std::vector<std::string>& items, bool as_text) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const std::string& item : items)
-    list.push_back(as_text ? nlohmann::json(item) : flag_value(item));
-  return list;
+nlohmann::json text_value(const std::string& text) {
+  return text;
+}
+
+// "15:-100" as a pair of id and bias.
+nlohmann::json bias_value(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  if (colon == text.npos) return text;  // refused as any value that is no pair
+  return nlohmann::json::array(
+      {flag_value(text.substr(0, colon)), flag_value(text.substr(colon + 1))});
 }
 
 void add_value_option(CLI::App& command, SamplingOptions& options, const std::string& flags,
@@ -161,13 +166,18 @@ void add_value_option(CLI::App& command, SamplingOptions& options, const std::st
       ->group("Sampling");
 }
 
-void add_list_option(CLI::App& command, SamplingOptions& options, const std::string& flags,
-                     const std::string& name, bool as_text, const std::string& help) {
-  command
+using ItemValue = nlohmann::json (*)(const std::string& text);
+
+CLI::Option* add_list_option(CLI::App& command, SamplingOptions& options, const std::string& flags,
+                             const std::string& name, ItemValue item_value,
+                             const std::string& help) {
+  return command
       .add_option_function<std::vector<std::string>>(
           flags,
-          [&options, name, as_text](const std::vector<std::string>& items) {
-            options.values.emplace_back(name, list_value(items, as_text));
+          [&options, name, item_value](const std::vector<std::string>& items) {
+            nlohmann::json list = nlohmann::json::array();
+            for (const std::string& item : items) list.push_back(item_value(item));
+            options.values.emplace_back(name, std::move(list));
           },
           help)
       ->group("Sampling")
@@ -192,6 +202,15 @@ void add_engine_options(CLI::App& command, EngineOptions& options) {
       .add_option(
           "--seed", options.config.seed,
           "Seed of the run; a request without a seed of its own derives one from it and its id")
+      ->group("Sampling")
+      ->capture_default_str();
+}
+
+void add_request_limit_options(CLI::App& command, EngineConfig& config) {
+  command
+      .add_option("--max-logprobs", config.max_logprobs,
+                  "What logprobs and prompt_logprobs of a request may be at most (-1: all of the "
+                  "vocabulary, which is what a request asks for by -1)")
       ->group("Sampling")
       ->capture_default_str();
 }
@@ -256,16 +275,25 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options) {
   value("--max-tokens", "max_tokens",
         "Output tokens per sample at most (default: until the context ends)");
   value("--min-tokens", "min_tokens", "Output tokens before anything may end a sample");
-  value("--logprobs", "logprobs", "Log-probabilities of the k best tokens at each output position");
+  value("--logprobs", "logprobs",
+        "Log-probabilities of the k best tokens at each output position (-1: of all)");
   value("--prompt-logprobs", "prompt_logprobs", "The same at each prompt position");
   value("--length-penalty", "length_penalty",
         "Beam search: score = log-probability / length ^ this");
-  add_list_option(command, options, "--stop", "stop", true,
+  add_list_option(command, options, "--stop", "stop", text_value,
                   "Text that ends a sample; may be given again");
-  add_list_option(command, options, "--stop-token-ids", "stop_token_ids", false,
-                  "Token that ends a sample; may be given again");
-  add_list_option(command, options, "--bad-words", "bad_words", true,
+  add_list_option(command, options, "--stop-token-ids", "stop_token_ids", flag_value,
+                  "Ids of tokens that end a sample, such as 2,13; may be given again")
+      ->delimiter(',');
+  add_list_option(command, options, "--bad-words", "bad_words", text_value,
                   "Text that must not be generated; may be given again");
+  add_list_option(command, options, "--allowed-token-ids", "allowed_token_ids", flag_value,
+                  "Ids of the only tokens that may be generated, such as 15,27; may be given again")
+      ->delimiter(',');
+  add_list_option(command, options, "--logit-bias", "logit_bias", bias_value,
+                  "Added to the logits of tokens, -100 to 100, as ID:BIAS[,ID:BIAS...]; may be "
+                  "given again")
+      ->delimiter(',');
   add_switch(command, options, "--ignore-eos", "ignore_eos", true,
              "Go on after the end-of-sequence token");
   add_switch(command, options, "--include-stop-str-in-output", "include_stop_str_in_output", true,
@@ -274,6 +302,8 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options) {
              "Show special tokens in the text");
   add_switch(command, options, "--no-detokenize", "detokenize", false, "Output token ids only");
   add_switch(command, options, "--use-beam-search", "use_beam_search", true, "Search with n beams");
+  add_switch(command, options, "--early-stopping", "early_stopping", true,
+             "Beam search: end as soon as n beams have ended");
   command
       .add_option("--generation-config", options.generation_config,
                   "auto: the model's generation_config.json gives the defaults; none: it does not")

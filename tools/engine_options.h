@@ -28,6 +28,9 @@ struct EngineOptions {
 
 void add_engine_options(CLI::App& command, EngineOptions& options);
 
+// What a request may ask of this engine, for the commands whose requests are the user's.
+void add_request_limit_options(CLI::App& command, EngineConfig& config);
+
 // The config that the flags mean: backend preset first, then the flags given. Throws Error(kUsage).
 EngineConfig resolve(const EngineOptions& options);
 

@@ -100,10 +100,11 @@ class Value {
 
   Value element(std::size_t index) const { return {name_, json_[index]}; }
 
+  // What is beyond the range is taken as its end, as vLLM takes it.
   float bias() const {
+    constexpr double kMaxLogitBias = 100;
     const double value = number();
-    if (std::abs(value) > 100) fail("a bias from -100 to 100");
-    return static_cast<float>(value);
+    return static_cast<float>(std::clamp(value, -kMaxLogitBias, kMaxLogitBias));
   }
 
   TokenId token_id_key(const std::string& key) const {
@@ -128,8 +129,8 @@ struct Parameter {
 
 // In the order of the struct, which is the order of to_json.
 constexpr auto kParameters = std::to_array<Parameter>({
-    {"n", [](SamplingParams& p, const Value& v) { p.n = v.count(); }},
-    {"best_of", [](SamplingParams& p, const Value& v) { p.best_of = v.count(); }},
+    {"n", [](SamplingParams& p, const Value& v) { p.n = v.count(1); }},
+    {"best_of", [](SamplingParams& p, const Value& v) { p.best_of = v.count(1); }},
     {"temperature", [](SamplingParams& p, const Value& v) { p.temperature = v.number(); }},
     {"top_p", [](SamplingParams& p, const Value& v) { p.top_p = v.number(); }},
     {"top_k", [](SamplingParams& p, const Value& v) { p.top_k = v.count(-1); }},
@@ -141,8 +142,8 @@ constexpr auto kParameters = std::to_array<Parameter>({
     {"repetition_penalty",
      [](SamplingParams& p, const Value& v) { p.repetition_penalty = v.number(); }},
     {"seed", [](SamplingParams& p, const Value& v) { p.seed = v.integer<std::uint64_t>(0); }},
-    {"max_tokens", [](SamplingParams& p, const Value& v) { p.max_tokens = v.count(); }},
-    {"max_completion_tokens", [](SamplingParams& p, const Value& v) { p.max_tokens = v.count(); }},
+    {"max_tokens", [](SamplingParams& p, const Value& v) { p.max_tokens = v.count(1); }},
+    {"max_completion_tokens", [](SamplingParams& p, const Value& v) { p.max_tokens = v.count(1); }},
     {"min_tokens", [](SamplingParams& p, const Value& v) { p.min_tokens = v.count(); }},
     {"ignore_eos", [](SamplingParams& p, const Value& v) { p.ignore_eos = v.boolean(); }},
     {"stop", [](SamplingParams& p, const Value& v) { p.stop = v.strings(); }},
@@ -153,8 +154,9 @@ constexpr auto kParameters = std::to_array<Parameter>({
     {"allowed_token_ids",
      [](SamplingParams& p, const Value& v) { p.allowed_token_ids = v.token_ids(); }},
     {"bad_words", [](SamplingParams& p, const Value& v) { p.bad_words = v.strings(); }},
-    {"logprobs", [](SamplingParams& p, const Value& v) { p.logprobs = v.count(); }},
-    {"prompt_logprobs", [](SamplingParams& p, const Value& v) { p.prompt_logprobs = v.count(); }},
+    {"logprobs", [](SamplingParams& p, const Value& v) { p.logprobs = v.count(kAllLogprobs); }},
+    {"prompt_logprobs",
+     [](SamplingParams& p, const Value& v) { p.prompt_logprobs = v.count(kAllLogprobs); }},
     {"skip_special_tokens",
      [](SamplingParams& p, const Value& v) { p.skip_special_tokens = v.boolean(); }},
     {"detokenize", [](SamplingParams& p, const Value& v) { p.detokenize = v.boolean(); }},
@@ -183,6 +185,7 @@ void set_chat_logprobs(SamplingParams& params, const nlohmann::json& logprobs,
   constexpr std::int32_t kMaxTopLogprobs = 20;
   const bool wanted = !logprobs.is_null() && Value("logprobs", logprobs).boolean();
   if (wanted) params.logprobs = 0;
+  if (!wanted && !logprobs.is_null()) params.logprobs.reset();
   if (top_logprobs.is_null()) return;
   const auto count = Value("top_logprobs", top_logprobs).integer<std::int32_t>(0, kMaxTopLogprobs);
   if (!wanted && count > 0) {

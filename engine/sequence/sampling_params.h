@@ -39,7 +39,8 @@ struct SamplingParams {
   std::vector<TokenId> allowed_token_ids;  // empty: all
   std::vector<std::string> bad_words;
 
-  std::optional<std::int32_t> logprobs;         // k best per output token, and the chosen one
+  // The k best per output token, and the chosen one; kAllLogprobs: all of the vocabulary.
+  std::optional<std::int32_t> logprobs;
   std::optional<std::int32_t> prompt_logprobs;  // the same per prompt token
   bool skip_special_tokens = true;
   bool detokenize = true;
@@ -57,11 +58,14 @@ struct SamplingParams {
 // n (or best_of) times max_tokens, at most; reliability rule S01.
 inline constexpr std::int64_t kMaxTokensOfAllSamples = 1'000'000;
 
+// As a number of log-probabilities: as many as the vocabulary has tokens.
+inline constexpr std::int32_t kAllLogprobs = -1;
+
 // Limits that parameters are checked against; reliability rules S01-S07.
 struct SamplingLimits {
   std::int64_t vocab_size = 0;       // 0: unknown, token ids are then only checked to be >= 0
   std::int32_t max_sequences = 128;  // n and best_of
-  std::int32_t max_logprobs = 100;
+  std::int32_t max_logprobs = 100;   // of one position; kAllLogprobs: any number
   std::int32_t max_stop_strings = 16;
   std::int32_t max_stop_bytes = 1024;  // of one stop string
   std::int32_t max_logit_biases = 1024;

@@ -139,10 +139,23 @@ Problem check_texts(const SamplingParams& p, const SamplingLimits& limits) {
                    check_strings("bad_words", p.bad_words, limits.max_stop_bytes)});
 }
 
+Problem check_num_logprobs(std::string_view name, std::int32_t count,
+                           const SamplingLimits& limits) {
+  if (count < kAllLogprobs) {
+    return fmt::format("{} must be a count or -1 for all of the vocabulary, got {}", name, count);
+  }
+  if (limits.max_logprobs == kAllLogprobs) return std::nullopt;
+  const bool are_all = count == kAllLogprobs;
+  const bool fit = are_all ? limits.vocab_size > 0 && limits.vocab_size <= limits.max_logprobs
+                           : count <= limits.max_logprobs;
+  if (fit) return std::nullopt;
+  return fmt::format("{} must be at most {}, got {}{}; raise --max-logprobs", name,
+                     limits.max_logprobs, count, are_all ? " for all of the vocabulary" : "");
+}
+
 Problem check_logprobs(const SamplingParams& p, const SamplingLimits& limits) {
-  return first_of(
-      {check_range("logprobs", p.logprobs.value_or(0), 0, limits.max_logprobs),
-       check_range("prompt_logprobs", p.prompt_logprobs.value_or(0), 0, limits.max_logprobs)});
+  return first_of({check_num_logprobs("logprobs", p.logprobs.value_or(0), limits),
+                   check_num_logprobs("prompt_logprobs", p.prompt_logprobs.value_or(0), limits)});
 }
 
 // Beams are ranked by the model's own probabilities: what changes or filters them has no meaning

@@ -1,4 +1,6 @@
 // `llmrun generate` as a user meets it: the built program, its files and its exit codes.
+#include <cmath>
+
 #include "tests/e2e/generate_fixture.h"
 
 namespace llmrun {
@@ -80,6 +82,62 @@ TEST_CASE("an OpenAI batch is answered in its envelopes") {
   CHECK(records[1].at("response").at("body").at("usage").at("completion_tokens") == 4);
   CHECK(records[2].at("custom_id") == "c");
   CHECK(!records[2].at("error").is_null());
+}
+
+TEST_CASE("what a row says about token ids and log-probabilities") {
+  const std::string input =
+      R"({"id":"ids","prompt":"Once","max_tokens":3,"return_token_ids":true})"
+      "\n"
+      R"({"id":"all","prompt":"Once","max_tokens":2,"logprobs":-1})"
+      "\n"
+      R"({"id":"beams","prompt":"Once","max_tokens":3,"n":2,"use_beam_search":true,"logprobs":6})"
+      "\n"
+      R"({"id":"echo","prompt":"Once","max_tokens":3,"echo":true})"
+      "\n";
+  for (const bool has_cap : {true, false}) {
+    std::vector<std::string> arguments = {"-"};
+    if (!has_cap) arguments = {"-", "--max-logprobs", "-1"};
+    const RunResult result = run_generate(arguments, input);
+    CHECK(result.exit_code == 1);
+    const auto records = parse_lines(result.out);
+    REQUIRE(records.size() == 4);
+    CHECK(records[0].at("prompt_token_ids").size() > 0);
+    CHECK(records[0].at("outputs").at(0).at("token_ids").size() == 3);
+    if (has_cap) {
+      CHECK(testing::contains(records[1].at("error").at("message"), "raise --max-logprobs"));
+    } else {
+      const auto& rated = records[1].at("outputs").at(0).at("logprobs").at(0);
+      double sum = 0;
+      for (const auto& entry : rated.at("top_logprobs")) {
+        sum += std::exp(entry.at("logprob").get<double>());
+      }
+      CHECK(std::abs(sum - 1) < 1e-4);
+      CHECK_FALSE(records[1].contains("prompt_token_ids"));
+    }
+    REQUIRE(records[2].at("outputs").size() == 2);
+    for (const auto& beam : records[2].at("outputs")) {
+      for (const auto& token : beam.at("logprobs")) CHECK(token.at("top_logprobs").size() == 6);
+    }
+    CHECK(records[3].at("error").at("message") == "echo: true is not supported");
+  }
+  const RunResult result = run_generate(
+      {"-", "--return-token-ids"}, R"({"prompt":"Once","max_tokens":3,"return_token_ids":false})");
+  CHECK(result.exit_code == 0);
+  CHECK_FALSE(testing::contains(result.out, "token_ids"));
+}
+
+TEST_CASE("flags of biases and allowed tokens decide what is generated") {
+  const auto ids = [](const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments = {
+        "-", "--format", "text", "--return-token-ids", "--max-tokens", "4", "--ignore-eos"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const RunResult result = run_generate(arguments, "Once");
+    CHECK(result.exit_code == 0);
+    return parse_lines(result.out).at(0).at("outputs").at(0).at("token_ids").dump();
+  };
+  CHECK(ids({"--allowed-token-ids", "50"}) == "[50,50,50,50]");
+  CHECK(ids({"--logit-bias", "60:100"}) == "[60,60,60,60]");
+  CHECK(ids({"--allowed-token-ids", "50,60", "--logit-bias", "50:-100"}) == "[60,60,60,60]");
 }
 
 TEST_CASE("one bad line is one error record with its place, and the others run") {

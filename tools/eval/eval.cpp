@@ -101,9 +101,9 @@ void add_server_options(CLI::App& command, EvalOptions& options) {
 
 // The flags of generate that have no meaning here, or another.
 void remove_options(CLI::App& command) {
-  for (const char* name :
-       {"--n", "--best-of", "--use-beam-search", "--length-penalty", "--no-detokenize",
-        "--generation-config", "--max-num-seqs", "--logprobs", "--prompt-logprobs"}) {
+  for (const char* name : {"--n", "--best-of", "--use-beam-search", "--length-penalty",
+                           "--early-stopping", "--no-detokenize", "--generation-config",
+                           "--max-num-seqs", "--logprobs", "--prompt-logprobs"}) {
     command.remove_option(command.get_option(name));
   }
 }

@@ -79,14 +79,15 @@ InputFormat input_format(const GenerateOptions& options) {
                           options.format));
 }
 
-SamplingParams sampling_defaults(const GenerateOptions& options,
-                                 const EngineDescription& description) {
+SamplingParams sampling_defaults(const GenerateOptions& options, const CreatedEngine& created) {
   SamplingParams params;
   if (options.sampling.generation_config == "auto") {
-    params = default_sampling_params(description.generation_defaults);
+    params = default_sampling_params(created.description.generation_defaults);
   }
   apply(options.sampling, params);
-  if (const auto problem = validate(params, {})) throw Error(ErrorKind::kUsage, *problem);
+  if (const auto problem = validate(params, created.engine->sampling_limits())) {
+    throw Error(ErrorKind::kUsage, *problem);
+  }
   return params;
 }
 
@@ -118,7 +119,7 @@ ReaderOptions reader_options(const GenerateOptions& options, const SamplingParam
   ReaderOptions reader;
   reader.format = input_format(options);
   reader.rows.rules.defaults = defaults;
-  reader.rows.rules.limits.vocab_size = created.engine->options().vocab_size;
+  reader.rows.rules.limits = created.engine->sampling_limits();
   reader.rows.rules.prompt_field = options.prompt_field;
   reader.rows.rules.max_prompt_bytes =
       static_cast<std::size_t>(created.engine->options().max_model_len) * kMaxBytesPerToken;
@@ -218,6 +219,7 @@ void add_generate_command(CLI::App& command, GenerateOptions& options) {
       ->group("Long runs")
       ->capture_default_str();
   add_engine_options(command, options.engine);
+  add_request_limit_options(command, options.engine.config);
   add_sampling_options(command, options.sampling);
   command.add_option("--color", options.color, "auto, always or never")
       ->check(CLI::IsMember({"auto", "always", "never"}))
@@ -242,7 +244,7 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   const CreatedEngine created =
       create_engine(config, options.chat_template, log_loading(progress, options.quiet));
   const EngineDescription& description = created.description;
-  const SamplingParams defaults = sampling_defaults(options, description);
+  const SamplingParams defaults = sampling_defaults(options, created);
 
   const RunManifest manifest = make_manifest(options, description, defaults);
   StartedRun started = start_run(*output, manifest, resume_options(options.long_run));

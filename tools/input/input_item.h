@@ -44,6 +44,7 @@ struct InputItem {
   nlohmann::ordered_json metadata;                 // copied to the output; null: none
 
   SamplingParams sampling;
+  std::optional<bool> return_token_ids;  // in the answer; absent: as the run has it
   Envelope envelope = Envelope::kNone;
   std::string model;  // the name an OpenAI request gives
 

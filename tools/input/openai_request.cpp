@@ -1,5 +1,7 @@
-#include <array>
+#include <algorithm>
+#include <span>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,19 +16,29 @@ using Json = nlohmann::ordered_json;
 using Result = std::optional<RequestError>;
 
 // Do not change what is generated.
-constexpr std::array kIgnoredFields = {"user",
-                                       "metadata",
-                                       "store",
-                                       "stream_options",
-                                       "service_tier",
-                                       "parallel_tool_calls",
-                                       "prompt_cache_key",
-                                       "request_id",
-                                       "safety_identifier"};
+constexpr std::string_view kIgnoredFields[] = {"user",         "metadata",
+                                               "store",        "stream_options",
+                                               "service_tier", "parallel_tool_calls",
+                                               "prediction",   "prompt_cache_key",
+                                               "request_id",   "safety_identifier"};
 
-bool has_value(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && !it->is_null();
+// Change what is generated, in ways that are not supported.
+constexpr std::string_view kUnsupportedFields[] = {"audio",
+                                                   "chat_template",
+                                                   "function_call",
+                                                   "functions",
+                                                   "guided_choice",
+                                                   "guided_decoding",
+                                                   "guided_grammar",
+                                                   "guided_json",
+                                                   "guided_regex",
+                                                   "logits_processors",
+                                                   "prompt_embeds",
+                                                   "structured_outputs",
+                                                   "truncate_prompt_tokens"};
+
+bool is_one_of(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 // The error, with the field it is about.
@@ -39,15 +51,30 @@ RequestError unsupported(const std::string& name, const Json& value) {
   return {"unsupported", fmt::format("{}: {} is not supported", name, describe_json(value))};
 }
 
-// Fields whose default is all that is supported.
-Result check_default_only(const std::string& name, const Json& value, bool& known) {
-  known = true;
+// What both endpoints have in common.
+Result parse_common_field(const std::string& name, const Json& value, const RequestRules& rules,
+                          InputItem& item, IgnoredFields& ignored) {
+  if (name == "model") return parse_model(value, rules, item);
+  if (name == "return_token_ids") return parse_return_token_ids(value, item);
   if (name == "stream") {
     if (value == false) return std::nullopt;
     return RequestError{"unsupported", "a request of a batch must not be sent in stream mode"};
   }
-  if (name == "echo" || name == "add_generation_prompt") {
-    return value == (name != "echo") ? std::nullopt : Result(unsupported(name, value));
+  if (is_one_of(kIgnoredFields, name)) return std::nullopt;
+  bool known = false;
+  if (auto error = check_default_only(name, value, known); error || known) return error;
+  if (auto error = set_sampling(name, value, item, known); error || known) return error;
+  if (rules.refuse_unknown_fields) return unknown_field(name, suggest_field(name));
+  return note_unknown(name, ignored);
+}
+
+}  // namespace
+
+Result check_default_only(const std::string& name, const Json& value, bool& known) {
+  known = true;
+  if (name == "echo" || name == "continue_final_message" || name == "add_generation_prompt") {
+    return value == (name == "add_generation_prompt") ? std::nullopt
+                                                      : Result(unsupported(name, value));
   }
   if (name == "suffix") return value == "" ? std::nullopt : Result(unsupported(name, value));
   if (name == "tool_choice") {
@@ -60,30 +87,29 @@ Result check_default_only(const std::string& name, const Json& value, bool& know
   if (name == "modalities") {
     return value == Json::array({"text"}) ? std::nullopt : Result(unsupported(name, value));
   }
-  if (name == "functions" || name == "function_call" || name == "audio" || name == "prediction" ||
-      name == "guided_json" || name == "guided_regex" || name == "guided_choice" ||
-      name == "guided_grammar" || name == "structured_outputs") {
-    return unsupported(name, value);
-  }
-  for (const char* ignored : kIgnoredFields) {
-    if (name == ignored) return std::nullopt;
-  }
+  if (is_one_of(kUnsupportedFields, name)) return unsupported(name, value);
   known = false;
   return std::nullopt;
 }
 
-// What both endpoints have in common.
-Result parse_common_field(const std::string& name, const Json& value, const RequestRules& rules,
-                          InputItem& item, IgnoredFields& ignored) {
-  if (name == "model") return parse_model(value, rules, item);
-  bool known = false;
-  if (auto error = check_default_only(name, value, known); error || known) return error;
-  if (auto error = set_sampling(name, value, item, known); error || known) return error;
-  if (rules.refuse_unknown_fields) return unknown_field(name, suggest_field(name));
-  return note_unknown(name, ignored);
+void drop_unused_tools(const Json& request, InputItem& item) {
+  if (request.value("tool_choice", Json()) == "none") item.tools = Json();
 }
 
-}  // namespace
+Result parse_chat_logprobs(const Json& request, InputItem& item) {
+  try {
+    set_chat_logprobs(item.sampling, request.value("logprobs", Json()),
+                      request.value("top_logprobs", Json()));
+  } catch (const std::invalid_argument& error) {
+    return RequestError{"bad_parameter", error.what(), "logprobs"};
+  }
+  return std::nullopt;
+}
+
+bool has_value(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && !it->is_null();
+}
 
 Result parse_completion_body(const Json& body, const RequestRules& rules, InputItem& item,
                              IgnoredFields& ignored) {
@@ -120,13 +146,8 @@ Result parse_chat_body(const Json& body, const RequestRules& rules, InputItem& i
     }
     if (error) return about(name, *error);
   }
-  if (body.value("tool_choice", Json()) == "none") item.tools = Json();
-  try {
-    set_chat_logprobs(item.sampling, body.value("logprobs", Json()),
-                      body.value("top_logprobs", Json()));
-  } catch (const std::invalid_argument& error) {
-    return about("logprobs", {"bad_parameter", error.what()});
-  }
+  drop_unused_tools(body, item);
+  if (auto error = parse_chat_logprobs(body, item)) return error;
   return check_sampling(rules, item);
 }
 

@@ -27,6 +27,14 @@ std::optional<RequestError> set_sampling(const std::string& name,
                                          bool& known);
 std::optional<RequestError> check_sampling(const RequestRules& rules, const InputItem& item);
 
+// Whether the field is there and is not null.
+bool has_value(const nlohmann::ordered_json& object, const char* key);
+
+// Refuses what OpenAI's and vLLM's servers would do and this engine cannot: `known` says whether
+// `name` is such a field, whose default alone is taken.
+std::optional<RequestError> check_default_only(const std::string& name,
+                                               const nlohmann::ordered_json& value, bool& known);
+
 // Refuses what looks misspelt, counts the rest.
 std::optional<RequestError> note_unknown(const std::string& name, IgnoredFields& ignored);
 
@@ -41,7 +49,14 @@ std::optional<RequestError> parse_tools(const nlohmann::ordered_json& value, Inp
 // What a chat template may be told: names with scalar values.
 std::optional<RequestError> parse_template_kwargs(const nlohmann::ordered_json& value,
                                                   InputItem& item);
+// Takes tools back that tool_choice does not want used.
+void drop_unused_tools(const nlohmann::ordered_json& request, InputItem& item);
+// A chat's `logprobs` (true or false) and `top_logprobs`.
+std::optional<RequestError> parse_chat_logprobs(const nlohmann::ordered_json& request,
+                                                InputItem& item);
 std::optional<RequestError> parse_model(const nlohmann::ordered_json& value,
                                         const RequestRules& rules, InputItem& item);
+std::optional<RequestError> parse_return_token_ids(const nlohmann::ordered_json& value,
+                                                   InputItem& item);
 
 }  // namespace llmrun

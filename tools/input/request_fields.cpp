@@ -39,6 +39,7 @@ constexpr std::array kKnownFields = {"allowed_token_ids",
                                      "prompt_logprobs",
                                      "prompt_token_ids",
                                      "repetition_penalty",
+                                     "return_token_ids",
                                      "sampling_params",
                                      "seed",
                                      "skip_special_tokens",
@@ -129,6 +130,7 @@ std::optional<RequestError> parse_own_field(const std::string& name, const Json&
     return std::nullopt;
   }
   if (name == "model") return parse_model(value, rules, item);
+  if (name == "return_token_ids") return parse_return_token_ids(value, item);
   known = false;
   return std::nullopt;
 }
@@ -143,13 +145,19 @@ std::optional<RequestError> parse_sampling_object(const Json& value, InputItem& 
   return std::nullopt;
 }
 
+// A row with messages may have `logprobs` and `top_logprobs` as a chat's body has them, or a count
+// as every row.
+bool spells_logprobs_as_chat(const Json& row) {
+  if (!has_value(row, "messages")) return false;
+  return row.value("logprobs", Json()).is_boolean() || has_value(row, "top_logprobs");
+}
+
 // The row has exactly one of the fields that give a prompt.
 std::optional<RequestError> check_one_prompt(const Json& row, const RequestRules& rules) {
   std::string found;
   int count = 0;
   const auto look_for = [&](const std::string& name) {
-    const auto it = row.find(name);
-    if (it == row.end() || it->is_null()) return;
+    if (!has_value(row, name.c_str())) return;
     found += (count++ == 0 ? "" : " and ") + name;
   };
   look_for(rules.prompt_field);
@@ -287,6 +295,12 @@ std::optional<RequestError> parse_model(const Json& value, const RequestRules& r
                                                      describe_json(item.model))};
 }
 
+std::optional<RequestError> parse_return_token_ids(const Json& value, InputItem& item) {
+  if (!value.is_boolean()) return wrong_type("return_token_ids", "true or false", value);
+  item.return_token_ids = value.get<bool>();
+  return std::nullopt;
+}
+
 std::optional<RequestError> parse_id(const Json& row, const char* key, InputItem& item) {
   const auto it = row.find(key);
   if (it == row.end() || it->is_null()) return std::nullopt;
@@ -314,8 +328,10 @@ std::optional<RequestError> parse_request(const Json& row, const RequestRules& r
   }
   if (auto error = parse_id(row, "id", item)) return error;
   item.sampling = rules.defaults;
+  const bool has_chat_logprobs = spells_logprobs_as_chat(row);
   for (const auto& [name, value] : row.items()) {
     if (value.is_null()) continue;
+    if (has_chat_logprobs && (name == "logprobs" || name == "top_logprobs")) continue;
     bool known = false;
     if (auto error = parse_own_field(name, value, rules, item, known)) return error;
     if (known) continue;
@@ -325,9 +341,15 @@ std::optional<RequestError> parse_request(const Json& row, const RequestRules& r
     }
     if (auto error = set_sampling(name, value, item, known)) return error;
     if (known) continue;
+    if (auto error = check_default_only(name, value, known)) return error;
+    if (known) continue;
     if (auto error = note_unknown(name, ignored)) return error;
   }
   if (auto error = check_one_prompt(row, rules)) return error;
+  drop_unused_tools(row, item);
+  if (has_chat_logprobs) {
+    if (auto error = parse_chat_logprobs(row, item)) return error;
+  }
   return check_sampling(rules, item);
 }
 

@@ -2,7 +2,8 @@
 // request. Every function returns why the request is refused, or nothing.
 //
 // A field nobody knows is refused when it looks like a misspelt parameter, since ignoring it would
-// change the output in silence; otherwise it is the user's own column, and ignored.
+// change the output in silence, and when it is one of OpenAI's or vLLM's that would; otherwise it
+// is the user's own column, and ignored.
 #pragma once
 
 #include <cstddef>
@@ -37,8 +38,9 @@ struct IgnoredFields {
 };
 
 // One object of llmrun's JSONL: id, and one of prompt (text or token ids), text, messages,
-// prompt_token_ids; tools, chat_template_kwargs, metadata; any sampling parameter, also inside
-// "sampling_params".
+// prompt_token_ids; tools, chat_template_kwargs, metadata, return_token_ids; any sampling
+// parameter, also inside "sampling_params"; logprobs and top_logprobs also as chats have them,
+// beside messages.
 std::optional<RequestError> parse_request(const nlohmann::ordered_json& row,
                                           const RequestRules& rules, InputItem& item,
                                           IgnoredFields& ignored);

@@ -1,4 +1,6 @@
 // The part of RecordFormatter that answers in OpenAI's words.
+#include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "engine/core/utf8.h"
@@ -50,7 +52,7 @@ Json RecordFormatter::envelope_body(const InputItem& item, const RequestOutput& 
                {"choices", std::move(choices)},
                {"usage", openai_usage_json(std::ssize(output.prompt_token_ids),
                                            output.num_output_tokens, output.num_cached_tokens)}};
-  if (options_.return_token_ids) body["prompt_token_ids"] = output.prompt_token_ids;
+  if (returns_token_ids(item)) body["prompt_token_ids"] = output.prompt_token_ids;
   if (item.sampling.prompt_logprobs) {
     body["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs);
   }
@@ -69,7 +71,7 @@ Json RecordFormatter::choice(const InputItem& item, const CompletionOutput& outp
   if (item.sampling.logprobs) record["logprobs"] = logprobs_of(item, output.logprobs);
   record["finish_reason"] = finish_reason_json(output);
   record["stop_reason"] = stop_reason_json(output);
-  if (options_.return_token_ids || !item.sampling.detokenize) {
+  if (returns_token_ids(item) || !item.sampling.detokenize) {
     record["token_ids"] = output.token_ids;
   }
   return record;
@@ -112,11 +114,15 @@ Json RecordFormatter::completion_logprobs(const std::vector<TokenLogprobs>& entr
     tokens.push_back(text);
     token_logprobs.push_back(logprob_json(entry.logprob));
     // A map from text: of tokens that look alike, the likeliest counts; the chosen one is in it.
-    Json top = Json::object();
+    Json::object_t top;  // which would look through all before it for each that is emplaced
+    std::unordered_set<std::string> texts;
+    const auto add = [&](const std::string& other, float logprob) {
+      if (texts.insert(other).second) top.emplace_back(other, logprob_json(logprob));
+    };
     for (const auto& other : entry.top) {
-      top.emplace(replace_invalid_utf8(text_of(other.token_id)), logprob_json(other.logprob));
+      add(replace_invalid_utf8(text_of(other.token_id)), other.logprob);
     }
-    top.emplace(text, logprob_json(entry.logprob));
+    add(text, entry.logprob);
     top_logprobs.push_back(std::move(top));
   }
   return {{"text_offset", std::move(text_offsets)},

@@ -74,6 +74,10 @@ std::string RecordFormatter::text_of(TokenId token) const {
   return options_.token_text ? options_.token_text(token) : std::string();
 }
 
+bool RecordFormatter::returns_token_ids(const InputItem& item) const {
+  return item.return_token_ids.value_or(options_.return_token_ids);
+}
+
 std::string RecordFormatter::format(const InputItem& item, const RequestOutput& output) const {
   if (!output.error.empty()) return format_error(item, output.error);
   if (item.envelope == Envelope::kNone) return dump_json(native_record(item, output));
@@ -115,7 +119,7 @@ Json RecordFormatter::native_record(const InputItem& item, const RequestOutput& 
                  {"outputs", std::move(outputs)},
                  {"usage", usage_json(output)},
                  {"timings", timings_json(output.timings)}};
-  if (options_.return_token_ids) record["prompt_token_ids"] = output.prompt_token_ids;
+  if (returns_token_ids(item)) record["prompt_token_ids"] = output.prompt_token_ids;
   if (item.sampling.prompt_logprobs) {
     record["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs);
   }
@@ -128,7 +132,7 @@ Json RecordFormatter::native_output(const InputItem& item, const CompletionOutpu
   Json record = {{"index", output.index}};
   const bool has_text = item.sampling.detokenize;
   if (has_text) record["text"] = output.text;
-  if (options_.return_token_ids || !has_text) record["token_ids"] = output.token_ids;
+  if (returns_token_ids(item) || !has_text) record["token_ids"] = output.token_ids;
   if (item.sampling.logprobs) record["logprobs"] = native_logprobs(output.logprobs);
   if (output.has_cumulative_logprob) record["cumulative_logprob"] = output.cumulative_logprob;
   record["finish_reason"] = finish_reason_json(output);

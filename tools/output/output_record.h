@@ -31,7 +31,7 @@ namespace llmrun {
 class RecordFormatter {
  public:
   struct Options {
-    bool return_token_ids = false;
+    bool return_token_ids = false;                     // of requests that do not say
     std::string input_name{};                          // for error records
     std::string model_name{};                          // for envelopes
     std::string fingerprint{};                         // see input_hash
@@ -69,6 +69,7 @@ class RecordFormatter {
                                              std::int64_t num_characters_before) const;
 
   std::string text_of(TokenId token) const;
+  bool returns_token_ids(const InputItem& item) const;
 
   Options options_;
 };

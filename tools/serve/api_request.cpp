@@ -67,7 +67,6 @@ Result take_own_fields(Json& body, ApiRequest& request) {
   const bool is_chat = request.endpoint == ApiEndpoint::kChatCompletions;
   if (auto error = take_flag(body, "stream", request.stream)) return error;
   if (auto error = take_stream_options(body, request)) return error;
-  if (auto error = take_flag(body, "return_token_ids", request.return_token_ids)) return error;
   if (!is_chat) {
     if (auto error = take_flag(body, "echo", request.echo)) return error;
   }

@@ -28,10 +28,10 @@ struct ApiRequest {
   bool continuous_usage = false;  // stream_options: usage in every chunk
   bool echo = false;              // the prompt before its completion
   bool without_output = false;    // echo with max_tokens 0: nothing but the prompt
-  bool return_token_ids = false;
   std::uint64_t cache_salt = 0;
 
   const SamplingParams& sampling() const { return prompts.front().sampling; }
+  bool returns_token_ids() const { return prompts.front().return_token_ids.value_or(false); }
 };
 
 // Reads a body. Returns why it is refused, with the field in `param`.

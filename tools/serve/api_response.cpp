@@ -121,7 +121,7 @@ Json ApiResponseWriter::whole_choice(std::size_t prompt, const RequestOutput& ou
   const InputItem& item = request_.prompts[prompt];
   Json choice = formatter_.choice(item, sample);
   choice["index"] = static_cast<std::int32_t>(prompt) * request_.sampling().n + sample.index;
-  if (request_.return_token_ids) choice["prompt_token_ids"] = output.prompt_token_ids;
+  if (request_.returns_token_ids()) choice["prompt_token_ids"] = output.prompt_token_ids;
   if (request_.echo) add_echo(prompt, output, sample, choice);
   if (item.sampling.prompt_logprobs && !request_.echo) {
     choice["prompt_logprobs"] = formatter_.prompt_logprobs(output.prompt_logprobs);
@@ -189,7 +189,7 @@ void ApiResponseWriter::append_delta(const ChoiceDelta& delta, const TokenUsage&
     fmt::format_to(std::back_inserter(out), ",\"finish_reason\":{},\"stop_reason\":{}",
                    dump_json(finish_reason_json(ending)), dump_json(stop_reason_json(ending)));
   }
-  if (request_.return_token_ids) {
+  if (request_.returns_token_ids()) {
     fmt::format_to(std::back_inserter(out), ",\"token_ids\":{}", dump_json(Json(delta.token_ids)));
   }
   out += "}]";

@@ -81,7 +81,7 @@ ApiServer::ApiServer(HttpServer& http, AsyncEngine& engine, const PromptProcesso
     rules_.defaults.max_tokens = static_cast<std::int32_t>(
         std::min<std::int64_t>(*rules_.defaults.max_tokens, options.max_model_len));
   }
-  rules_.limits.vocab_size = options.vocab_size;
+  rules_.limits = options.limits;
   rules_.max_prompt_bytes = max_prompt_bytes(options.max_model_len);
   rules_.model_names = options.model_names;
   rules_.refuse_unknown_fields = true;
@@ -235,12 +235,9 @@ void ApiServer::handle_generation(const std::shared_ptr<HttpExchange>& exchange,
                                .key = next_key_.fetch_add(1),
                                .cache_salt = cache_salt});
   }
-  RecordFormatter formatter({.return_token_ids = request.return_token_ids,
-                             .token_text = [tokenizer = prompts_.tokenizer()](TokenId id) {
-                               return tokenizer == nullptr
-                                          ? std::string()
-                                          : std::string(tokenizer->token_bytes(id));
-                             }});
+  RecordFormatter formatter({.token_text = [tokenizer = prompts_.tokenizer()](TokenId id) {
+    return tokenizer == nullptr ? std::string() : std::string(tokenizer->token_bytes(id));
+  }});
   const std::string model_name = request.prompts.front().model;
   const auto generation = std::make_shared<Generation>(
       Generation::Services{

@@ -24,7 +24,7 @@ class ApiServer {
     std::vector<std::string> model_names;  // at least one; the first is what answers say
     SamplingParams defaults;
     std::int64_t max_model_len = 0;
-    std::int64_t vocab_size = 0;
+    SamplingLimits limits;
     ApiAccess::Options access;
     // Without a step while there is work, until /health says 503; 0: never.
     double stall_timeout_s = kStallTimeoutSeconds;

@@ -46,7 +46,7 @@ struct Served {
   std::shared_ptr<const PromptProcessor> prompts;
   SamplingParams defaults;
   std::int64_t max_model_len = 0;
-  std::int64_t vocab_size = 0;
+  SamplingLimits limits;
   std::int64_t max_num_seqs = 0;
 
   Engine& engine() {
@@ -64,7 +64,7 @@ Served load_null_engine(const ServeOptions& options, const EngineConfig& config)
   served.prompts = std::make_shared<PromptProcessor>(
       load_model_tokenizer(config.model), load_chat_template(config.model, options.chat_template));
   served.max_model_len = null_options.max_model_len;
-  served.vocab_size = null_options.vocab_size;
+  served.limits = {.vocab_size = null_options.vocab_size, .max_logprobs = config.max_logprobs};
   served.max_num_seqs = null_options.max_num_seqs;
   return served;
 }
@@ -79,7 +79,7 @@ Served load_engine(const ServeOptions& options, const EngineConfig& config) {
   }
   served.prompts = served.created->prompts;
   served.max_model_len = description.config.max_model_len;
-  served.vocab_size = served.created->engine->options().vocab_size;
+  served.limits = served.created->engine->sampling_limits();
   served.max_num_seqs = description.config.max_num_seqs;
   write_to_stderr(opening_report(description, served.defaults));
   return served;
@@ -315,6 +315,7 @@ void add_serve_command(CLI::App& command, ServeOptions& options) {
   add_access_options(command, options);
   add_limit_options(command, options);
   add_engine_options(command, options.engine);
+  add_request_limit_options(command, options.engine.config);
 }
 
 int run_serve(const ServeOptions& options) {
@@ -349,7 +350,7 @@ int run_serve(const ServeOptions& options) {
   if (api.model_names.empty()) api.model_names = {config.model};
   api.defaults = served.defaults;
   api.max_model_len = served.max_model_len;
-  api.vocab_size = served.vocab_size;
+  api.limits = served.limits;
   api.access = {.api_keys = keys,
                 .is_loopback = http.is_loopback(),
                 .allowed_hosts = options.allowed_hosts,

@@ -155,9 +155,8 @@ void BenchTargets::make_targets(const std::vector<std::string>& modes) {
 
 void BenchTargets::serve_own_engine() {
   const CreatedEngine& created = own_->created;
-  own_->server =
-      std::make_unique<OwnServer>(*own_->engine, *created.prompts, created.description,
-                                  created.engine->options().vocab_size, description_.model);
+  own_->server = std::make_unique<OwnServer>(*own_->engine, *created.prompts, created.description,
+                                             created.engine->sampling_limits(), description_.model);
   http_.server.base_url = own_->server->url();
   http_.server.model = description_.model;
   http_.server.extra_body = parse_extra_body(options_.server.extra_body);

@@ -23,12 +23,12 @@ class OwnServer::Impl {
 };
 
 OwnServer::OwnServer(AsyncEngine& engine, const PromptProcessor& prompts,
-                     const EngineDescription& description, std::int64_t vocab_size,
+                     const EngineDescription& description, const SamplingLimits& limits,
                      const std::string& model_name) {
   ApiServer::Options options;
   options.model_names = {model_name};
   options.max_model_len = description.config.max_model_len;
-  options.vocab_size = vocab_size;
+  options.limits = limits;
   impl_ = std::make_unique<Impl>(engine, prompts, options);
 }
 

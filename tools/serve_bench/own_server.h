@@ -14,7 +14,7 @@ class OwnServer {
  public:
   // All must outlive this object. Throws Error.
   OwnServer(AsyncEngine& engine, const PromptProcessor& prompts,
-            const EngineDescription& description, std::int64_t vocab_size,
+            const EngineDescription& description, const SamplingLimits& limits,
             const std::string& model_name);
   ~OwnServer();  // stops the engine too
 

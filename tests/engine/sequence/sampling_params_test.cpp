@@ -119,7 +119,15 @@ TEST_CASE("integers are integer tokens in range and never wrap") {
       CHECK(refusal(name, "18446744073709551615") != "");
     }
   }
-  CHECK(refusal("n", "1.9") == "n: expected an integer from 0 to 2147483647, found 1.9");
+  CHECK(refusal("n", "1.9") == "n: expected an integer from 1 to 2147483647, found 1.9");
+  for (const std::string name : {"n", "best_of", "max_tokens", "max_completion_tokens"}) {
+    CHECK(refusal(name, "0") == name + ": expected an integer from 1 to 2147483647, found 0");
+  }
+  CHECK(refusal("min_tokens", "0") == "");
+  for (const std::string name : {"logprobs", "prompt_logprobs", "top_k"}) {
+    CHECK(refusal(name, "-1") == "");
+    CHECK(refusal(name, "-2") == name + ": expected an integer from -1 to 2147483647, found -2");
+  }
 }
 
 TEST_CASE("numbers are finite numbers") {
@@ -162,13 +170,13 @@ TEST_CASE("logit_bias is an object or a list of pairs") {
   CHECK(with("logit_bias", R"({"10": 0.5, "9": -100})").logit_bias == expected);
   CHECK(with("logit_bias", "[[10, 0.5], [9, -100]]").logit_bias == expected);
   CHECK(with("logit_bias", "{}").logit_bias.empty());
-  for (const std::string json : {"[[1]]",          "[[1, 2, 3]]",      "[1, 2]",
-                                 "[[1.5, 2]]",     "[[-1, 2]]",        "[[1, \"2\"]]",
-                                 "[[1, 101]]",     "[[1, 1], [1, 2]]", "5",
-                                 R"({"x": 1})",    R"({"": 1})",       R"({"-1": 1})",
-                                 R"({"1.5": 1})",  R"({"01": 1})",     R"({" 1": 1})",
-                                 R"({"1 ": 1})",   R"({"+1": 1})",     R"({"4294967297": 1})",
-                                 R"({"1": null})", R"({"1": "2"})",    R"({"1": -100.5})"}) {
+  const Biases clamped = {{1, 100.0F}, {2, -100.0F}, {3, 100.0F}};
+  CHECK(with("logit_bias", R"({"1": 101, "2": -1e300, "3": 100})").logit_bias == clamped);
+  for (const std::string json :
+       {"[[1]]", "[[1, 2, 3]]", "[1, 2]", "[[1.5, 2]]", "[[-1, 2]]", "[[1, \"2\"]]",
+        "[[1, 1], [1, 2]]", "5", R"({"x": 1})", R"({"": 1})", R"({"-1": 1})", R"({"1.5": 1})",
+        R"({"01": 1})", R"({" 1": 1})", R"({"1 ": 1})", R"({"+1": 1})", R"({"4294967297": 1})",
+        R"({"1": null})", R"({"1": "2"})"}) {
     CAPTURE(json);
     CHECK(refusal("logit_bias", json).find("logit_bias") == 0);
   }
@@ -198,6 +206,15 @@ TEST_CASE("chat logprobs: a flag and a count") {
     CAPTURE(top);
     CHECK_THROWS_AS(read(logprobs, top), std::invalid_argument);
   }
+}
+
+TEST_CASE("chat logprobs: false takes back what was set before") {
+  SamplingParams params;
+  params.logprobs = 5;
+  set_chat_logprobs(params, parse("null"), parse("null"));
+  CHECK(params.logprobs == 5);
+  set_chat_logprobs(params, parse("false"), parse("null"));
+  CHECK(params.logprobs == std::nullopt);
 }
 
 TEST_CASE("defaults and the ends of every range are valid") {
@@ -252,8 +269,11 @@ TEST_CASE("what is out of range is named, with its range and its value") {
   check(&P::min_tokens, -1, "min_tokens must be at least 0, got -1");
   check(&P::max_tokens, 1'000'001,
         "n times max_tokens must be at most 1000000, got 1 times 1000001");
-  check(&P::logprobs, 101, "logprobs must be between 0 and 100, got 101");
-  check(&P::prompt_logprobs, -1, "prompt_logprobs must be between 0 and 100, got -1");
+  check(&P::logprobs, 101, "logprobs must be at most 100, got 101; raise --max-logprobs");
+  check(&P::logprobs, -2, "logprobs must be a count or -1 for all of the vocabulary, got -2");
+  check(&P::prompt_logprobs, -1,
+        "prompt_logprobs must be at most 100, got -1 for all of the vocabulary; raise "
+        "--max-logprobs");
   check(&P::stop_token_ids, std::vector<TokenId>{1000},
         "stop_token_ids must hold token ids below the vocabulary size 1000, got 1000");
   check(&P::allowed_token_ids, std::vector<TokenId>{-1},
@@ -274,6 +294,28 @@ TEST_CASE("what is out of range is named, with its range and its value") {
   check(&P::bad_words, std::vector<std::string>{""}, "bad_words must not hold an empty string");
   check(&P::bad_words, std::vector<std::string>(1025, "a"),
         "bad_words must have at most 1024 strings, got 1025");
+}
+
+TEST_CASE("max_logprobs limits how many log-probabilities a position may have") {
+  const auto is_valid = [](std::int32_t asked, const SamplingLimits& limits) {
+    SamplingParams of_output;
+    of_output.logprobs = asked;
+    SamplingParams of_prompt;
+    of_prompt.prompt_logprobs = asked;
+    CHECK(problem(of_output, limits).empty() == problem(of_prompt, limits).empty());
+    return problem(of_output, limits).empty();
+  };
+  CHECK(is_valid(20, {.max_logprobs = 20}));
+  CHECK_FALSE(is_valid(21, {.max_logprobs = 20}));
+  CHECK_FALSE(is_valid(1, {.max_logprobs = 0}));
+  CHECK(is_valid(0, {.max_logprobs = 0}));
+  // All are as many as the vocabulary has; vLLM compares that with its limit too.
+  CHECK(is_valid(-1, {.vocab_size = 20, .max_logprobs = 20}));
+  CHECK_FALSE(is_valid(-1, {.vocab_size = 21, .max_logprobs = 20}));
+  CHECK_FALSE(is_valid(-1, {.max_logprobs = 20}));  // who knows how many
+  CHECK(is_valid(-1, {.vocab_size = 152'064, .max_logprobs = kAllLogprobs}));
+  CHECK(is_valid(5000, {.vocab_size = 152'064, .max_logprobs = kAllLogprobs}));
+  CHECK_FALSE(is_valid(-2, {.max_logprobs = kAllLogprobs}));
 }
 
 TEST_CASE("parameters that contradict each other are refused") {

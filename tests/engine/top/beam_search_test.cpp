@@ -124,12 +124,25 @@ std::vector<BeamSearch::Beam> run(const MarkovModel& model, const BeamSearch::Op
     std::vector<Ids> next;
     for (const BeamSearch::Beam& beam : search.running()) {
       next.push_back(sequences.at(static_cast<std::size_t>(beam.parent)));
-      next.back().push_back(beam.tokens.back().token_id);
+      next.back().push_back(beam.tokens.back().chosen.token_id);
       CHECK(next.back() == beam.token_ids());
     }
     sequences = next;
   }
   return search.best();
+}
+
+void check_likeliest(const MarkovModel& model, const BeamSearch::Beam& beam, std::int32_t count) {
+  Ids before;
+  for (const BeamSearch::Token& token : beam.tokens) {
+    const std::vector<TokenLogprob> expected = model.candidates(before, count);
+    REQUIRE(token.likeliest->size() == expected.size());
+    for (std::size_t k = 0; k < expected.size(); ++k) {
+      CHECK(token.likeliest->at(k).token_id == expected[k].token_id);
+      CHECK(token.likeliest->at(k).logprob == expected[k].logprob);
+    }
+    before.push_back(token.chosen.token_id);
+  }
 }
 
 TEST_CASE("the result is that of the plain search, found sooner") {
@@ -138,11 +151,13 @@ TEST_CASE("the result is that of the plain search, found sooner") {
     const MarkovModel model(6, seed);
     for (const std::int32_t width : {1, 2, 3, 5}) {
       for (const double length_penalty : {-1.0, 0.0, 0.6, 1.0, 2.0}) {
-        for (const bool has_eos : {true, false}) {
+        for (const std::int32_t num_logprobs : {0, 3, 6}) {
+          const bool has_eos = (seed + static_cast<std::uint32_t>(width)) % 3 > 0;
           BeamSearch::Options options{.width = width,
                                       .num_prompt_tokens = seed % 5 + 1,
                                       .max_output_tokens = 1 + seed % 9,
-                                      .length_penalty = length_penalty};
+                                      .length_penalty = length_penalty,
+                                      .num_logprobs = num_logprobs};
           if (has_eos) options.end_token_ids = {kEos};
           const std::vector<Hypothesis> expected = reference_search(model, options);
           std::int64_t num_steps = 0;
@@ -153,6 +168,7 @@ TEST_CASE("the result is that of the plain search, found sooner") {
           for (std::size_t i = 0; i < beams.size(); ++i) {
             CHECK(beams[i].token_ids() == expected[i].tokens);
             CHECK(beams[i].cumulative_logprob == expected[i].logprob);
+            check_likeliest(model, beams[i], num_logprobs);
             CHECK(search.score(beams[i]) == reference_score(expected[i], options));
             CHECK(beams[i].finish_reason ==
                   (expected[i].ended ? FinishReason::kStop : FinishReason::kLength));
@@ -224,7 +240,7 @@ TEST_CASE("early_stopping ends the search with the first `width` completed beams
   CHECK(best[0].token_ids() == Ids{1, kEos});  // -2.6 / 2
   CHECK(best[1].token_ids() == Ids{9});        // -3 / 1
   CHECK(best[0].finish_reason == FinishReason::kStop);
-  CHECK(best[0].tokens[1].rank == 2);
+  CHECK(best[0].tokens[1].chosen.rank == 2);
 }
 
 TEST_CASE("an aborted search gives the beams that run") {

@@ -103,8 +103,9 @@ TEST_CASE("every field is in the manifest") {
   config.cuda_graphs = false;
   config.attention = AttentionKind::kPlain;
   config.seed = 1;
+  config.max_logprobs = 1;
   const nlohmann::ordered_json after = to_json(config);
-  CHECK(after.size() == 26);
+  CHECK(after.size() == 27);
   for (const auto& [key, value] : after.items()) {
     CAPTURE(key);
     CHECK(value != before.at(key));

@@ -96,6 +96,26 @@ TEST_CASE("prompts and parameters that make no sense") {
   CHECK(engine.find_leak() == std::nullopt);
 }
 
+TEST_CASE("log-probabilities without end are refused with their numbers") {
+  TestEngine limited({});
+  EngineRequest request = make_request(make_prompt(1, 5), 5);
+  request.params.logprobs = kAllLogprobs;
+  CHECK(limited.run(request).error.message.find("raise --max-logprobs") != std::string::npos);
+  TestEngine engine({.max_model_len = 400, .max_logprobs = kAllLogprobs});
+  CHECK(engine.run(request).error.empty());
+  request.params.n = 128;
+  CHECK(engine.run(request).error.empty());
+  request.params.max_tokens.reset();  // 128 times the 395 that the context leaves
+  const RequestError error = engine.run(request).error;
+  CHECK(error.code == "bad_parameter");
+  CHECK(error.message.starts_with("logprobs (263) for 50560 output tokens"));
+  CHECK(error.message.find("a request may ask for 4000000: ") != std::string::npos);
+  request.params.logprobs = 100;  // as many as by default; samples end long before the context does
+  request.params.ignore_eos = false;
+  CHECK(engine.run(request).error.empty());
+  CHECK(engine.find_leak() == std::nullopt);
+}
+
 // --- aborts (R21, R22, R23) ---
 
 // Aborts request `victim` after `num_steps` steps; the others must not notice.

@@ -127,6 +127,32 @@ TEST_CASE("cumulative log-probability is the sum, and ranks count what is likeli
   CHECK(output.cumulative_logprob == doctest::Approx(sum).epsilon(1e-12));
 }
 
+TEST_CASE("-1 gives the log-probabilities of the whole vocabulary") {
+  TestEngine engine({.max_logprobs = kAllLogprobs});
+  EngineRequest request = make_request(make_prompt(3, 6), 4);
+  request.params.logprobs = kAllLogprobs;
+  request.params.prompt_logprobs = kAllLogprobs;
+  const RequestOutput output = engine.run(request);
+  REQUIRE(output.outputs.size() == 1);
+  std::vector<TokenLogprobs> rated(output.prompt_logprobs.begin() + 1,
+                                   output.prompt_logprobs.end());
+  const std::vector<TokenLogprobs>& of_output = output.outputs[0].logprobs;
+  rated.insert(rated.end(), of_output.begin(), of_output.end());
+  REQUIRE(rated.size() == 5 + output.outputs[0].token_ids.size());
+  for (const TokenLogprobs& token : rated) {
+    REQUIRE(token.top.size() == 263);
+    double sum = 0;
+    std::vector<bool> seen(263);
+    for (const TokenLogprobs::Entry& entry : token.top) {
+      sum += std::exp(static_cast<double>(entry.logprob));
+      seen.at(static_cast<std::size_t>(entry.token_id)) = true;
+      if (entry.token_id == token.token_id) CHECK(entry.rank == token.rank);
+    }
+    CHECK(std::count(seen.begin(), seen.end(), true) == 263);
+    CHECK(std::abs(sum - 1) < 1e-5);
+  }
+}
+
 // --- prefixes ---
 
 TEST_CASE("prefix hits at every offset of a block, and of the whole prompt") {
@@ -333,6 +359,63 @@ TEST_CASE("beam search is the plain one") {
       CHECK(engine.find_leak() == std::nullopt);
     }
   }
+}
+
+// The likeliest of a sequence's next tokens, computed anew: descending, lower ids first.
+std::vector<std::pair<TokenId, double>> rank_plainly(ModelDriver& driver,
+                                                     const std::vector<TokenId>& token_ids) {
+  ModelDriver::Sequence sequence{.tokens = token_ids};
+  const auto length = static_cast<std::int64_t>(token_ids.size());
+  const auto rows = driver.step({{{&sequence, length, ModelDriver::Rows::kLast}}});
+  driver.release(sequence);
+  std::vector<std::pair<TokenId, double>> ranked;
+  for (TokenId id = 0; id < static_cast<TokenId>(rows[0].size()); ++id) {
+    ranked.emplace_back(id, testing::logprob_of(rows[0], id));
+  }
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  return ranked;
+}
+
+TEST_CASE("tokens of beams have the likeliest of their position, and the beams stay the same") {
+  const auto backend = make_cpu_backend({.num_threads = 1});
+  const auto model = load_model(find_model(TestEngineOptions{}.folder.string(), {}), *backend,
+                                {.dtype = "float32"})
+                         .model;
+  ModelDriver driver(*backend, *model, {});
+  EngineRequest request = make_request(make_prompt(4, 17), 8, 0);
+  request.params.n = 3;
+  request.params.use_beam_search = true;
+  TestEngine engine({.block_size = 4, .steps_ahead = 1, .max_logprobs = kAllLogprobs});
+  const RequestOutput without = engine.run(request);
+  REQUIRE(without.outputs.size() == 3);
+  for (const std::int32_t asked : {0, 2, 6, 40, kAllLogprobs}) {  // 2 * n are 6
+    CAPTURE(asked);
+    request.params.logprobs = asked;
+    const RequestOutput output = engine.run(request);
+    REQUIRE(output.outputs.size() == 3);
+    const std::size_t count = asked == kAllLogprobs ? 263 : static_cast<std::size_t>(asked);
+    for (std::size_t beam = 0; beam < 3; ++beam) {
+      const CompletionOutput& found = output.outputs[beam];
+      CHECK(found.token_ids == without.outputs[beam].token_ids);
+      REQUIRE(found.logprobs.size() == found.token_ids.size());
+      std::vector<TokenId> sequence = request.prompt_token_ids;
+      for (std::size_t i = 0; i < found.token_ids.size(); ++i) {
+        const auto ranked = rank_plainly(driver, sequence);
+        const TokenLogprobs& rated = found.logprobs[i];
+        CHECK(rated.token_id == found.token_ids[i]);
+        CHECK(ranked[static_cast<std::size_t>(rated.rank) - 1].first == rated.token_id);
+        REQUIRE(rated.top.size() == count);
+        for (std::size_t k = 0; k < count; ++k) {
+          CHECK(rated.top[k].token_id == ranked[k].first);
+          CHECK(rated.top[k].rank == static_cast<std::int32_t>(k) + 1);
+          CHECK(std::abs(static_cast<double>(rated.top[k].logprob) - ranked[k].second) < 1e-4);
+        }
+        sequence.push_back(found.token_ids[i]);
+      }
+    }
+  }
+  CHECK(engine.find_leak() == std::nullopt);
 }
 
 // --- counters and clocks ---

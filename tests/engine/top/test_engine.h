@@ -52,6 +52,7 @@ struct TestEngineOptions {
   std::string dtype = "float32";  // of the weights; the KV cache is float32
   bool deterministic = false;
   std::uint64_t seed = 7;
+  std::int32_t max_logprobs = SamplingLimits{}.max_logprobs;
   // On a GPU instead: dtype is also that of activations and of the KV cache.
   bool cuda = false;
   bool cuda_graphs = true;
@@ -107,7 +108,8 @@ class TestEngine {
                                                              .steps_ahead = options.steps_ahead,
                                                              .seed = options.seed,
                                                              .eos_token_ids = {2, 33, 77, 150, 200},
-                                                             .vocab_size = vocab_size});
+                                                             .vocab_size = vocab_size,
+                                                             .max_logprobs = options.max_logprobs});
   }
 
   LlmEngine& engine() { return *engine_; }

@@ -215,7 +215,7 @@ TEST_CASE("Api answers: the own server answers as the engine in this process doe
   CreatedEngine created = create_engine(config, "none");
   AsyncEngine engine(*created.engine);
   const OwnServer server(engine, *created.prompts, created.description,
-                         created.engine->options().vocab_size, "demo");
+                         created.engine->sampling_limits(), "demo");
   ApiAnswers source({.base_url = server.url(), .model = "demo"}, {.max_concurrency = 4});
   for (std::uint64_t key = 1; key <= 6; ++key) source.submit(request_for(key));
   auto all = run_all(source);

@@ -98,7 +98,7 @@ TEST_CASE("openai batch: both endpoints") {
   const auto items = read_text(
       R"({"custom_id":"r1","method":"POST","url":"/v1/chat/completions","body":{"model":"M","messages":[{"role":"system","content":"S"},{"role":"user","content":"Hello"}],"max_completion_tokens":10,"logprobs":true,"top_logprobs":3,"stream":false,"user":"u","tool_choice":"none","tools":[{}]}}
 {"custom_id":"r2","method":"POST","url":"/v1/completions","body":{"model":"M","prompt":"Hello","max_tokens":5,"logprobs":2,"echo":false,"stop":["a","b"],"n":2,"suffix":null}}
-{"custom_id":"r3","method":"POST","url":"/v1/completions","body":{"model":"M","prompt":[1,2]}}
+{"custom_id":"r3","method":"POST","url":"/v1/completions","body":{"model":"M","prompt":[1,2],"return_token_ids":true}}
 {"custom_id":"r4","url":"/v1/chat/completions","body":{"model":"M","messages":[{"role":"user","content":"x"}],"logprobs":true}}
 )",
       "-");
@@ -117,7 +117,9 @@ TEST_CASE("openai batch: both endpoints") {
   CHECK(items[1].sampling.logprobs == 2);
   CHECK(items[1].sampling.n == 2);
   CHECK(items[2].kind == PromptKind::kTokenIds);
+  CHECK(items[2].return_token_ids == true);
   CHECK(items[3].sampling.logprobs == 0);
+  CHECK(items[3].return_token_ids == std::nullopt);
 }
 
 TEST_CASE("openai batch: what is refused") {

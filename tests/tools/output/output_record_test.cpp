@@ -104,6 +104,40 @@ TEST_CASE("what was asked for is there") {
         R"({"token_id":9,"token":"t9","logprob":-0.25,"rank":1}]}])");
 }
 
+TEST_CASE("a request's own return_token_ids overrules the run's") {
+  for (const bool of_run : {false, true}) {
+    for (const bool of_request : {false, true}) {
+      for (const Envelope envelope :
+           {Envelope::kNone, Envelope::kCompletions, Envelope::kChatCompletions}) {
+        InputItem item = make_item();
+        item.envelope = envelope;
+        item.return_token_ids = of_request;
+        const Json record = parse(make_formatter(of_run).format(item, make_output()));
+        const bool is_plain = envelope == Envelope::kNone;
+        const Json& answer = is_plain ? record : record["response"]["body"];
+        CHECK(answer.contains("prompt_token_ids") == of_request);
+        CHECK(answer[is_plain ? "outputs" : "choices"][0].contains("token_ids") == of_request);
+      }
+    }
+  }
+}
+
+TEST_CASE("log-probabilities of a whole vocabulary are written in time that grows with it") {
+  InputItem item = make_item();
+  item.envelope = Envelope::kCompletions;
+  item.sampling.logprobs = kAllLogprobs;
+  RequestOutput output = make_output();
+  constexpr TokenId kVocabSize = 300'000;  // a search through all before it would take minutes
+  TokenLogprobs& token = output.outputs[0].logprobs[0];
+  token.top.clear();
+  for (TokenId id = 0; id < kVocabSize; ++id) token.top.push_back({id, -1.0F, id + 1});
+  token.top.push_back({5, -7.0F, kVocabSize + 1});  // looks like a likelier one
+  const Json record = parse(make_formatter().format(item, output));
+  const Json& top = record["response"]["body"]["choices"][0]["logprobs"]["top_logprobs"][0];
+  CHECK(top.size() == kVocabSize);
+  CHECK(top["t5"] == -1.0);
+}
+
 TEST_CASE("without text there are ids") {
   InputItem item = make_item();
   item.sampling.detokenize = false;

@@ -211,6 +211,22 @@ TEST_CASE("the page runs its own script and style and nothing else") {
   CHECK(answer.find("innerHTML") == answer.npos);
 }
 
+TEST_CASE("return_token_ids adds the ids to an answer, streamed or not") {
+  TestServer server({.step_seconds = 0});
+  for (const bool wanted : {false, true}) {
+    for (const bool streams : {false, true}) {
+      const std::string answer = ask(
+          server.port(),
+          post("/v1/completions",
+               fmt::format(R"({{"prompt":[1,2],"max_tokens":3,"stream":{},"return_token_ids":{}}})",
+                           streams, wanted)));
+      CHECK(status_of_answer(answer) == 200);
+      CHECK((answer.find("\"token_ids\"") != answer.npos) == wanted);
+      if (!streams) CHECK((answer.find("\"prompt_token_ids\":[1,2]") != answer.npos) == wanted);
+    }
+  }
+}
+
 TEST_CASE("a bad field is named") {
   TestServer server({.step_seconds = 0});
   const auto param = [&](const std::string& fields) {
@@ -225,6 +241,7 @@ TEST_CASE("a bad field is named") {
   CHECK(param(R"("n":0)") == "n");
   CHECK(param(R"("max_tokens":"5")") == "max_tokens");
   CHECK(param(R"("stream":1)") == "stream");
+  CHECK(param(R"("return_token_ids":1)") == "return_token_ids");
   CHECK(param(R"("stream_options":{})") == "stream_options");
   CHECK(param(R"("logit_bias":{"32000":1})") == "logit_bias");
   CHECK(param(R"("no_such_field":1)") == "no_such_field");

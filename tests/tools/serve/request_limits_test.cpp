@@ -82,6 +82,8 @@ TEST_CASE("S01-S07: a parameter out of bounds is named") {
       {R"("stop_token_ids":[32000])", "stop_token_ids"},
       {R"("allowed_token_ids":[-1])", "allowed_token_ids"},
       {R"("prompt_logprobs":101)", "prompt_logprobs"},
+      {R"("prompt_logprobs":-1)", "prompt_logprobs"},
+      {R"("logprobs":-1)", "logprobs"},
       {R"("prompt_embeds":"AAAA")", "prompt_embeds"},
   };
   for (const auto& [fields, param] : cases) {

@@ -44,7 +44,7 @@ class TestServer {
             ApiServer::Options{.model_names = {"null"},
                                .defaults = {},
                                .max_model_len = 4096,
-                               .vocab_size = 32000,
+                               .limits = {.vocab_size = 32000},
                                .access = options.access,
                                .stall_timeout_s = options.stall_timeout_s,
                                .max_unsent_bytes = options.max_unsent_bytes})) {}
