@@ -174,11 +174,11 @@ void AsyncEngine::deliver() {
     Entry entry = std::move(found->second);
     entries_.erase(found);
     engine_ids_.erase(entry.id);
-    finish(std::move(entry), std::move(output));
+    finish(entry, std::move(output));
   }
 }
 
-void AsyncEngine::finish(Entry entry, RequestOutput output) {
+void AsyncEngine::finish(const Entry& entry, RequestOutput output) {
   output.id = entry.id;
   if (entry.is_expired && output.error.empty()) {
     output.error = {"timeout", fmt::format("the request was not finished within its {} s",
@@ -228,10 +228,10 @@ void AsyncEngine::fail_unfinished() {
                          .callbacks = std::move(submission->callbacks)});
     }
   }
-  for (Entry& entry : entries) {
+  for (const Entry& entry : entries) {
     RequestOutput output;
     output.error = error;
-    finish(std::move(entry), std::move(output));
+    finish(entry, std::move(output));
   }
 }
 

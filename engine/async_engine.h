@@ -110,7 +110,7 @@ class AsyncEngine {
   void handle(Message& message);
   void abort_expired();
   void deliver();
-  void finish(Entry entry, RequestOutput output);
+  void finish(const Entry& entry, RequestOutput output);
   void publish_status();
   void check_idle();
   void fail_unfinished();

@@ -71,6 +71,7 @@ void BeamSearch::advance(std::span<const std::vector<TokenLogprob>> candidates) 
   });
   proposals.resize(std::min(proposals.size(), static_cast<std::size_t>(options_.width)));
   std::vector<Beam> next;
+  next.reserve(proposals.size());
   for (const Proposal& proposal : proposals) {
     next.push_back(extend(running_[proposal.parent], proposal));
   }

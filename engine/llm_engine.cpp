@@ -341,7 +341,7 @@ void LlmEngine::finish_oldest_step() {
   if (step_listener_) record_collected(now_s);
   parts_.scheduler->retire(batch);
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
-    finish_scheduled(batch.sequences[i], std::move(outputs[i]), now_s);
+    finish_scheduled(batch.sequences[i], outputs[i], now_s);
   }
 }
 
@@ -367,7 +367,7 @@ void LlmEngine::record_collected(double now_s) {
   step_listener_(record);
 }
 
-void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output,
+void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, const SequenceOutput& output,
                                  double now_s) {
   Sample& sample = *samples_.at(scheduled.sequence->id());
   if (sample.ended) {
@@ -382,7 +382,7 @@ void LlmEngine::finish_scheduled(const ScheduledSequence& scheduled, SequenceOut
                                          sample.sequence.num_output_tokens(), sample.index)});
     return;
   }
-  for (SequenceOutput::PromptLogprob& rated : output.prompt_logprobs) {
+  for (const SequenceOutput::PromptLogprob& rated : output.prompt_logprobs) {
     request.prompt_logprobs[static_cast<std::size_t>(rated.position)] =
         to_token_logprobs(rated.logprobs);
   }

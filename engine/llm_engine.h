@@ -105,7 +105,8 @@ class LlmEngine final : public Engine {
   void record_submitted(const ScheduledBatch& batch, double now_s);
   void record_collected(double now_s);
   // `now_s`: when the step's tokens came to the host.
-  void finish_scheduled(const ScheduledSequence& scheduled, SequenceOutput output, double now_s);
+  void finish_scheduled(const ScheduledSequence& scheduled, const SequenceOutput& output,
+                        double now_s);
   void finish_sample(Sample& sample);
   void end_sample(Sample& sample);
   void fail_request(RequestState& request, const RequestError& error);

@@ -34,9 +34,9 @@ Problem first_of(std::initializer_list<Problem> problems) {
 }
 
 Problem check_counts(const SamplingParams& p, const SamplingLimits& limits) {
-  if (const Problem problem = check_range("n", p.n, 1, limits.max_sequences)) return problem;
+  if (Problem problem = check_range("n", p.n, 1, limits.max_sequences)) return problem;
   if (p.best_of) {
-    if (const Problem problem = check_range("best_of", *p.best_of, 1, limits.max_sequences)) {
+    if (Problem problem = check_range("best_of", *p.best_of, 1, limits.max_sequences)) {
       return problem;
     }
     if (*p.best_of < p.n) {
@@ -92,14 +92,14 @@ Problem check_token_ids(const SamplingParams& p, const SamplingLimits& limits) {
                        p.logit_bias.size());
   }
   for (const auto& [id, bias] : p.logit_bias) {
-    if (const Problem problem = check_token_id("logit_bias", id, limits)) return problem;
-    if (const Problem problem = check_range("logit_bias", bias, -100.0F, 100.0F)) return problem;
+    if (Problem problem = check_token_id("logit_bias", id, limits)) return problem;
+    if (Problem problem = check_range("logit_bias", bias, -100.0F, 100.0F)) return problem;
   }
   for (const TokenId id : p.stop_token_ids) {
-    if (const Problem problem = check_token_id("stop_token_ids", id, limits)) return problem;
+    if (Problem problem = check_token_id("stop_token_ids", id, limits)) return problem;
   }
   for (const TokenId id : p.allowed_token_ids) {
-    if (const Problem problem = check_token_id("allowed_token_ids", id, limits)) return problem;
+    if (Problem problem = check_token_id("allowed_token_ids", id, limits)) return problem;
   }
   return std::nullopt;
 }
