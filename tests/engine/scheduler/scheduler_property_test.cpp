@@ -161,7 +161,7 @@ TEST_CASE("a million random operations keep every invariant") {
   CHECK(coverage.num_finished > 20 * kNumEpisodes);
   CHECK(coverage.num_cancelled > 2 * kNumEpisodes);
   CHECK(coverage.num_cancelled_new * 5 > kNumEpisodes);
-  CHECK(coverage.num_cancelled_preempted * 4 > kNumEpisodes);
+  CHECK(coverage.num_cancelled_preempted * 100 > kNumEpisodes);
   CHECK(coverage.num_cancelled_running * 20 > kNumEpisodes);
   CHECK(coverage.num_cancelled_in_flight * 5 > kNumEpisodes);
   CHECK(coverage.num_refused > kNumEpisodes);
