@@ -3,7 +3,6 @@
 
 #include <condition_variable>
 #include <future>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>

@@ -167,7 +167,7 @@ TEST_CASE("a long input takes 12 bytes a row at most, and plain text none") {
                          has_ids ? "rows.jsonl" : "rows.txt", {});
     for (int i = 0; i < 1000; ++i) REQUIRE(reader.next());
     const std::size_t before = testing::heap_bytes_in_use();
-    constexpr std::size_t kNumRows = 200'000;
+    constexpr std::size_t kNumRows = 120'000;
     for (std::size_t i = 0; i < kNumRows; ++i) REQUIRE(reader.next());
     const std::size_t after = testing::heap_bytes_in_use();
     CHECK(after <= before + (has_ids ? 12 * kNumRows : 0) + (1 << 16));

@@ -84,7 +84,7 @@ TEST_CASE("an id, an integer and an index that look alike are told apart") {
 TEST_CASE("a finished row takes 35 bytes at most") {
   FinishedRows rows("out", false);
   const std::size_t before = testing::heap_bytes_in_use();
-  constexpr std::size_t kNumRows = 200'000;
+  constexpr std::size_t kNumRows = 120'000;
   for (std::uint64_t i = 0; i < kNumRows; ++i) REQUIRE(rows.add({mix64(i), mix64(~i)}, {}));
   CHECK(testing::heap_bytes_in_use() <= before + 35 * kNumRows);
 }
