@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/core/cpu_info.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temporary_folder.h"
 
@@ -25,15 +26,24 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-inline std::vector<std::string> generate_command(const std::vector<std::string>& arguments) {
-  std::vector<std::string> command = {LLMRUN_BINARY_DIR "/llmrun",
-                                      "generate",
-                                      "--model",
-                                      LLMRUN_SOURCE_DIR "/datasets/demo/model",
-                                      "--dtype",
-                                      "float32",
-                                      "--max-model-len",
-                                      "256"};
+using Flags = std::vector<std::string>;
+
+inline const Flags kFloat32 = {"--dtype", "float32"};
+
+// In what answers are the same, bit for bit, however they are computed: float32; the demo model's
+// own bfloat16 with --deterministic; and without it, but for AMX (README.md).
+inline std::vector<Flags> exact_dtypes() {
+  std::vector<Flags> dtypes = {kFloat32, {"--dtype", "auto", "--deterministic"}};
+  if (best_cpu_isa() != CpuIsa::kAmx) dtypes.push_back({"--dtype", "auto"});
+  return dtypes;
+}
+
+inline std::vector<std::string> generate_command(const Flags& arguments,
+                                                 const Flags& dtype = kFloat32) {
+  std::vector<std::string> command = {
+      LLMRUN_BINARY_DIR "/llmrun", "generate", "--model", LLMRUN_SOURCE_DIR "/datasets/demo/model",
+      "--max-model-len",           "256"};
+  command.insert(command.end(), dtype.begin(), dtype.end());
   command.insert(command.end(), arguments.begin(), arguments.end());
   return command;
 }
@@ -47,9 +57,9 @@ inline RunResult run_command(const std::vector<std::string>& command,
   return {exit_code, child.standard_output(), child.standard_error()};
 }
 
-inline RunResult run_generate(const std::vector<std::string>& arguments,
-                              const std::string& standard_input = "") {
-  return run_command(generate_command(arguments), standard_input);
+inline RunResult run_generate(const Flags& arguments, const std::string& standard_input = "",
+                              const Flags& dtype = kFloat32) {
+  return run_command(generate_command(arguments, dtype), standard_input);
 }
 
 inline std::vector<nlohmann::json> parse_lines(const std::string& text) {

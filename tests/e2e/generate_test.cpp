@@ -1,5 +1,6 @@
 // `llmrun generate` as a user meets it: the built program, its files and its exit codes.
 #include <cmath>
+#include <set>
 
 #include "tests/e2e/generate_fixture.h"
 
@@ -7,6 +8,7 @@ namespace llmrun {
 namespace {
 
 using testing::by_id;
+using testing::Flags;
 using testing::lasting_part;
 using testing::make_rows;
 using testing::parse_lines;
@@ -173,11 +175,7 @@ TEST_CASE("one bad line is one error record with its place, and the others run")
 
 TEST_CASE("every way of scheduling gives the same records") {
   const std::string rows = make_rows(24, 12);
-  const RunResult first = run_generate({"-", "--return-token-ids"}, rows);
-  CHECK(first.exit_code == 1);
-  const auto expected = by_id(first.out);
-  REQUIRE(expected.size() == 24);
-  const std::vector<std::vector<std::string>> ways = {
+  const std::vector<Flags> ways = {
       {},
       {"--order", "completion"},
       {"--backend", "naive"},
@@ -194,13 +192,23 @@ TEST_CASE("every way of scheduling gives the same records") {
       {"--max-inflight", "2"},
       {"--num-kv-blocks-override", "12", "--max-num-seqs", "8"},
   };
-  for (std::vector<std::string> arguments : ways) {
-    CAPTURE(fmt::format("{}", fmt::join(arguments, " ")));
-    arguments.insert(arguments.end(), {"-", "--return-token-ids"});
-    const RunResult result = run_generate(arguments, rows);
-    CHECK(result.exit_code == 1);
-    CHECK(by_id(result.out) == expected);
+  std::set<std::string> answers;
+  for (const Flags& dtype : testing::exact_dtypes()) {
+    CAPTURE(fmt::format("{}", fmt::join(dtype, " ")));
+    const RunResult first = run_generate({"-", "--return-token-ids"}, rows, dtype);
+    CHECK(first.exit_code == 1);
+    const auto expected = by_id(first.out);
+    REQUIRE(expected.size() == 24);
+    answers.insert(expected.at("row-4"));
+    for (Flags arguments : ways) {
+      CAPTURE(fmt::format("{}", fmt::join(arguments, " ")));
+      arguments.insert(arguments.end(), {"-", "--return-token-ids"});
+      const RunResult result = run_generate(arguments, rows, dtype);
+      CHECK(result.exit_code == 1);
+      CHECK(by_id(result.out) == expected);
+    }
   }
+  CHECK(answers.size() >= 2);  // log-probabilities tell float32 from bfloat16
   // The pool of the last way was too small for all.
   const RunResult squeezed = run_generate(
       {"-", "--num-kv-blocks-override", "12", "--max-num-seqs", "8", "--block-size", "8"},

@@ -16,7 +16,9 @@ namespace {
 
 using testing::by_id;
 using testing::ChildProcess;
+using testing::Flags;
 using testing::generate_command;
+using testing::kFloat32;
 using testing::make_rows;
 using testing::parse_lines;
 using testing::read_all;
@@ -28,7 +30,10 @@ constexpr int kNumRows = 40;
 
 // A job of a second or so: its input, its output, and what it answers when nothing disturbs it.
 struct Job {
-  Job() : input(folder.write("in.jsonl", make_rows(kNumRows, 20))), output(folder.path() / "out") {}
+  explicit Job(const Flags& dtype_flags = kFloat32)
+      : dtype(dtype_flags),
+        input(folder.write("in.jsonl", make_rows(kNumRows, 20))),
+        output(folder.path() / "out") {}
 
   std::vector<std::string> command(const std::vector<std::string>& more) const {
     std::vector<std::string> arguments = {input.string(), "-o", output.string()};
@@ -38,7 +43,7 @@ struct Job {
     }
     arguments.push_back(num_threads);
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return generate_command(arguments);
+    return generate_command(arguments, dtype);
   }
   ChildProcess start(const std::vector<std::string>& more) const {
     return {command(more), folder.path()};
@@ -87,20 +92,23 @@ struct Job {
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
   }
 
+  Flags dtype;
   const char* num_threads = "1";
   TemporaryFolder folder;
   std::filesystem::path input;
   std::filesystem::path output;
 };
 
-const std::map<std::string, std::string>& expected_answers() {
-  static const std::map<std::string, std::string> answers = [] {
-    const Job job;
+const std::map<std::string, std::string>& expected_answers(const Flags& dtype = kFloat32) {
+  static std::map<Flags, std::map<std::string, std::string>> answers;
+  std::map<std::string, std::string>& found = answers[dtype];
+  if (found.empty()) {
+    const Job job(dtype);
     ChildProcess child = job.start({});
     REQUIRE(child.wait() == 1);  // some rows are refused
-    return by_id(read_all(job.output));
-  }();
-  return answers;
+    found = by_id(read_all(job.output));
+  }
+  return found;
 }
 
 void finish_and_check(const Job& job, const std::vector<std::string>& more = {}) {
@@ -110,11 +118,11 @@ void finish_and_check(const Job& job, const std::vector<std::string>& more = {})
   const int exit_code = child.wait();
   CAPTURE(job.log());
   CHECK(exit_code == 1);
-  CHECK(by_id(read_all(job.output)) == expected_answers());
+  CHECK(by_id(read_all(job.output)) == expected_answers(job.dtype));
 }
 
-TEST_CASE("kill -9 at any time, again and again, then resume") {
-  REQUIRE(expected_answers().size() == kNumRows);
+void kill_and_resume(const Flags& dtype) {
+  REQUIRE(expected_answers(dtype).size() == kNumRows);
   // LLMRUN_TEST_KILLS=1000: the full count, for a long evening.
   const char* wanted = std::getenv("LLMRUN_TEST_KILLS");
   const int num_wanted = wanted == nullptr ? 20 : std::atoi(wanted);
@@ -123,7 +131,7 @@ TEST_CASE("kill -9 at any time, again and again, then resume") {
   int num_torn_runs = 0;
   for (int chain = 0; num_kills < num_wanted && chain < 3 + num_wanted; ++chain) {
     CAPTURE(chain);
-    const Job job;
+    const Job job(dtype);
     // Later kills come later, so that a slow build gets on as well.
     for (int kill = 0; kill < 8; ++kill) {
       ChildProcess child =
@@ -146,6 +154,13 @@ TEST_CASE("kill -9 at any time, again and again, then resume") {
   }
   MESSAGE(num_kills << " kills, " << num_torn_runs << " torn records");
   CHECK(num_kills >= (wanted == nullptr ? 8 : num_wanted));
+}
+
+TEST_CASE("kill -9 at any time, again and again, then resume") {
+  for (const Flags& dtype : testing::exact_dtypes()) {
+    CAPTURE(fmt::format("{}", fmt::join(dtype, " ")));
+    kill_and_resume(dtype);
+  }
 }
 
 TEST_CASE("every place at which the output can be cut") {

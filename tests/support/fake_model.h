@@ -57,6 +57,12 @@ class FakeModel {
     return choose(sum, vocab_size);
   }
 
+  // The keys and values in a block, as the steps collected so far left them.
+  std::span<std::uint64_t> contents(BlockId block) {
+    return std::span(kv_).subspan(static_cast<std::size_t>(block * block_size_),
+                                  static_cast<std::size_t>(block_size_));
+  }
+
   void submit(std::vector<Row> rows) { queue_.push_back(std::move(rows)); }
 
   // Runs the oldest step; one token per row, kFeedback for those that do not sample.

@@ -18,43 +18,42 @@ int digit_value(char c) {
 
 }  // namespace
 
-bool parse_input_hash(std::string_view hex, std::array<char, 16>& hash) {
-  if (hex.size() != 2 * hash.size()) return false;
-  for (std::size_t i = 0; i < hash.size(); ++i) {
-    const int high = digit_value(hex[2 * i]);
-    const int low = digit_value(hex[2 * i + 1]);
-    if (high < 0 || low < 0) return false;
-    hash[i] = static_cast<char>(16 * high + low);
+std::optional<std::uint64_t> parse_input_hash(std::string_view hex) {
+  constexpr std::size_t kNumDigits = 32;
+  if (hex.size() != kNumDigits) return std::nullopt;
+  std::uint64_t first_half = 0;
+  for (std::size_t i = 0; i < kNumDigits; ++i) {
+    const int digit = digit_value(hex[i]);
+    if (digit < 0) return std::nullopt;
+    if (i < kNumDigits / 2) first_half = first_half << 4 | static_cast<std::uint64_t>(digit);
   }
-  return true;
+  return first_half;
 }
 
 FinishedRows::FinishedRows(std::string output_name, bool accept_other_inputs)
     : output_name_(std::move(output_name)), accept_other_inputs_(accept_other_inputs) {}
 
 bool FinishedRows::add(const RowKey& key, const FinishedRow& row) {
-  if (!rows_.emplace(key, row).second) return false;
+  if (!rows_.insert(key, row).second) return false;
   num_failed_ += row.failed ? 1 : 0;
   return true;
 }
 
 const FinishedRow* FinishedRows::find(const RowKey& key) const {
-  const auto it = rows_.find(key);
-  return it == rows_.end() ? nullptr : &it->second;
+  return rows_.find(key);
 }
 
 void FinishedRows::remove_failed() {
-  std::erase_if(rows_, [](const auto& entry) { return entry.second.failed; });
+  rows_.erase_if([](const FinishedRow& row) { return row.failed; });
   num_failed_ = 0;
 }
 
 bool FinishedRows::claim(const InputItem& item, std::string_view hash) {
-  const auto it = rows_.find(row_key(item));
-  if (it == rows_.end()) return false;
-  FinishedRow& row = it->second;
-  std::array<char, 16> wanted{};
-  LLMRUN_CHECK(parse_input_hash(hash, wanted));
-  if (row.input_hash != wanted) {
+  FinishedRow* row = rows_.find(row_key(item));
+  if (row == nullptr) return false;
+  const std::optional<std::uint64_t> wanted = parse_input_hash(hash);
+  LLMRUN_CHECK(wanted.has_value());
+  if (row->input_hash != *wanted) {
     if (!accept_other_inputs_) {
       throw Error(
           ErrorKind::kInput,
@@ -65,8 +64,8 @@ bool FinishedRows::claim(const InputItem& item, std::string_view hash) {
     }
     ++num_from_other_inputs_;
   }
-  num_claimed_ += row.claimed ? 0 : 1;
-  row.claimed = true;
+  num_claimed_ += row->claimed ? 0 : 1;
+  row->claimed = true;
   return true;
 }
 

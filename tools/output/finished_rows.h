@@ -1,23 +1,26 @@
-// The rows whose records an output already holds.
+// The rows whose records an output already holds, in 30 bytes a row.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include "tools/input/input_item.h"
+#include "tools/input/row_table.h"
 
 namespace llmrun {
 
+// Small, since an output may hold many millions. Of both hashes a part tells enough: each is only
+// ever compared with that of one other record of the same row.
 struct FinishedRow {
-  std::array<char, 16> input_hash{};
-  std::uint64_t line_hash = 0;  // of the whole record
-  bool failed = false;          // it is an error record
-  bool claimed = false;         // the input has this row
+  std::uint64_t input_hash = 0;      // its first half
+  std::uint64_t line_hash : 62 = 0;  // of the whole record
+  bool failed : 1 = false;           // it is an error record
+  bool claimed : 1 = false;          // the input has this row
 };
+static_assert(sizeof(FinishedRow) == 16);
 
 class FinishedRows {
  public:
@@ -43,19 +46,15 @@ class FinishedRows {
   std::size_t num_from_other_inputs() const { return num_from_other_inputs_; }
 
  private:
-  struct KeyHash {
-    std::size_t operator()(const RowKey& key) const noexcept { return key.low; }
-  };
-
   std::string output_name_;
   bool accept_other_inputs_ = false;
-  std::unordered_map<RowKey, FinishedRow, KeyHash> rows_;
+  RowTable<FinishedRow> rows_;
   std::size_t num_failed_ = 0;
   std::size_t num_claimed_ = 0;
   std::size_t num_from_other_inputs_ = 0;
 };
 
-// 16 bytes from 32 hexadecimal digits; false when they are not that.
-bool parse_input_hash(std::string_view hex, std::array<char, 16>& hash);
+// The first half of an input_hash() of 32 hexadecimal digits; nothing when it is not that.
+std::optional<std::uint64_t> parse_input_hash(std::string_view hex);
 
 }  // namespace llmrun

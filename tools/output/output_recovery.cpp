@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -28,11 +29,17 @@ constexpr JsonLimits kRecordJson{
     .max_depth = 128, .reject_duplicate_keys = true, .error_kind = ErrorKind::kInput};
 constexpr std::string_view kRowPrefix = "llmrun-row-";
 constexpr std::string_view kHashPrefix = "llmrun-";
+constexpr std::uint64_t kLineHashMask = (std::uint64_t{1} << 62) - 1;  // FinishedRow::line_hash
+
+// Some bytes of the output.
+struct Extent {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
 
 // A line of the output and what it says.
 struct Record {
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;  // with its newline
+  Extent extent;  // with its newline
   std::int64_t index = 0;
   RowKey key;
   FinishedRow row;
@@ -64,12 +71,18 @@ std::optional<RowKey> key_of(const nlohmann::json& id, std::int64_t index) {
   return std::nullopt;
 }
 
+bool read_input_hash(std::string_view hex, Record& record) {
+  const std::optional<std::uint64_t> hash = parse_input_hash(hex);
+  record.row.input_hash = hash.value_or(0);
+  return hash.has_value();
+}
+
 // Each returns false when the object is not such a record.
 bool read_native(const nlohmann::json& object, Record& record) {
   const std::string* hash = find_string(object, "input_hash");
   const auto id = object.find("id");
   const auto index = object.find("index");
-  if (hash == nullptr || !parse_input_hash(*hash, record.row.input_hash) || id == object.end() ||
+  if (hash == nullptr || !read_input_hash(*hash, record) || id == object.end() ||
       index == object.end() || !index->is_number_integer()) {
     return false;
   }
@@ -87,8 +100,7 @@ bool read_envelope(const nlohmann::json& object, Record& record) {
   if (hash == nullptr || id == object.end() || response == object.end()) return false;
   const std::string* request = find_string(*response, "request_id");
   if (request == nullptr || !request->starts_with(kRowPrefix) || !hash->starts_with(kHashPrefix) ||
-      !parse_input_hash(std::string_view(*hash).substr(kHashPrefix.size()),
-                        record.row.input_hash)) {
+      !read_input_hash(std::string_view(*hash).substr(kHashPrefix.size()), record)) {
     return false;
   }
   const char* end = request->data() + request->size();
@@ -110,9 +122,8 @@ LineKind read_record(const Line& line, Record& record, std::string& reason) {
   }
   const auto object = try_parse_json(line.text, kRecordJson, reason);
   if (!object) return LineKind::kNotJson;
-  record.offset = line.offset;
-  record.length = line.size;
-  record.row.line_hash = hash_line(line.text);
+  record.extent = {line.offset, line.size};
+  record.row.line_hash = hash_line(line.text) & kLineHashMask;
   if (object->is_object() && (read_native(*object, record) || read_envelope(*object, record))) {
     return LineKind::kRecord;
   }
@@ -126,13 +137,11 @@ LineKind read_record(const Line& line, Record& record, std::string& reason) {
                           path, line.number, line.offset, what));
 }
 
-struct Scan {
-  std::vector<Record> records;
-  std::uint64_t end = 0;  // of the last whole record
-};
-
-Scan scan_output(const std::string& path) {
-  Scan scan;
+// Hands each record to `take`, and returns where the last whole one ends. What `take` keeps is all
+// the memory that a long output needs.
+std::uint64_t scan_output(const std::string& path,
+                          const std::function<void(const Record&, const Line&)>& take) {
+  std::uint64_t end = 0;
   InputBuffer input(std::make_unique<FileSource>(path));
   LineReader lines(input, kMaxRecordBytes);
   std::optional<Line> bad;  // a line that is allowed only as the last one
@@ -149,10 +158,19 @@ Scan scan_output(const std::string& path) {
       bad->text = {};
       continue;
     }
-    scan.end = record.offset + record.length;
-    scan.records.push_back(record);
+    end = record.extent.offset + record.extent.length;
+    take(record, *line);
   }
-  return scan;
+  return end;
+}
+
+// Adds the extent to the last one where they lie side by side.
+void append_extent(std::vector<Extent>& extents, const Extent& extent) {
+  if (!extents.empty() && extents.back().offset + extents.back().length == extent.offset) {
+    extents.back().length += extent.length;
+  } else {
+    extents.push_back(extent);
+  }
 }
 
 // Copies bytes [begin, begin + length) of one file to the end of another.
@@ -199,20 +217,14 @@ void cut_tail(LockedFile& file, std::uint64_t begin, std::uint64_t length) {
                                               std::generic_category().message(error_number)));
 }
 
-// Replaces the output by one that holds these records, in this order.
-void rewrite_output(LockedFile& file, const std::vector<Record>& records) {
+// Replaces the output by one that holds these parts of it, in this order.
+void rewrite_output(LockedFile& file, const std::vector<Extent>& extents) {
   const std::string temporary = fmt::format("{}.tmp", file.name());
   std::remove(temporary.c_str());  // of a run that was killed here
   UniqueFd fd = create_private_file(temporary);
   const UniqueFd old = open_to_read(file.name());
-  for (std::size_t i = 0; i < records.size();) {
-    // Records that lie side by side are copied at once.
-    const std::size_t first = i;
-    std::uint64_t length = 0;
-    do {
-      length += records[i++].length;
-    } while (i < records.size() && records[i].offset == records[first].offset + length);
-    copy_bytes(old, records[first].offset, length, fd, temporary);
+  for (const Extent& extent : extents) {
+    copy_bytes(old, extent.offset, extent.length, fd, temporary);
   }
   // Locked before it gets the name: nobody can slip in between.
   if (!lock_file(fd)) {
@@ -228,25 +240,23 @@ RecoveredOutput recover_output(LockedFile& file, const RecoverOptions& options) 
   RecoveredOutput recovered;
   recovered.finished = FinishedRows(file.name(), options.accept_other_inputs);
   if (file.is_stream()) return recovered;
-  Scan scan = scan_output(file.name());
-  std::int64_t line_number = 0;
-  for (const Record& record : scan.records) {
-    ++line_number;
-    if (recovered.finished.add(record.key, record.row)) continue;
+  std::vector<Extent> kept;  // when failed rows are to run again
+  const auto take = [&](const Record& record, const Line& line) {
+    if (options.retry_errors && !record.row.failed) append_extent(kept, record.extent);
+    if (recovered.finished.add(record.key, record.row)) return;
     if (recovered.finished.find(record.key)->line_hash != record.row.line_hash) {
-      refuse(file.name(), Line{.number = line_number, .offset = record.offset},
-             "its row has a different record further up");
+      refuse(file.name(), line, "its row has a different record further up");
     }
     ++recovered.num_duplicates;
-  }
-  if (const std::uint64_t size = file.size(); size > scan.end) {
-    recovered.num_torn_bytes = size - scan.end;
-    cut_tail(file, scan.end, size - scan.end);
+  };
+  const std::uint64_t end = scan_output(file.name(), take);
+  if (const std::uint64_t size = file.size(); size > end) {
+    recovered.num_torn_bytes = size - end;
+    cut_tail(file, end, size - end);
   }
   if (options.retry_errors && recovered.finished.num_failed() > 0) {
     recovered.num_removed = static_cast<std::int64_t>(recovered.finished.num_failed());
-    std::erase_if(scan.records, [](const Record& record) { return record.row.failed; });
-    rewrite_output(file, scan.records);
+    rewrite_output(file, kept);
     recovered.finished.remove_failed();
   }
   return recovered;
@@ -255,11 +265,17 @@ RecoveredOutput recover_output(LockedFile& file, const RecoverOptions& options) 
 bool sort_output(const std::string& path) {
   const auto file = open_output({.path = path, .existing = ExistingOutput::kResume});
   if (file->is_stream()) return false;
-  Scan scan = scan_output(path);
-  const auto is_before = [](const Record& a, const Record& b) { return a.index < b.index; };
-  if (std::is_sorted(scan.records.begin(), scan.records.end(), is_before)) return false;
-  std::stable_sort(scan.records.begin(), scan.records.end(), is_before);
-  rewrite_output(*file, scan.records);
+  std::vector<std::pair<std::int64_t, Extent>> records;  // by their rows' indices
+  const auto take = [&](const Record& record, const Line&) {
+    records.emplace_back(record.index, record.extent);
+  };
+  scan_output(path, take);
+  const auto is_before = [](const auto& a, const auto& b) { return a.first < b.first; };
+  if (std::is_sorted(records.begin(), records.end(), is_before)) return false;
+  std::stable_sort(records.begin(), records.end(), is_before);
+  std::vector<Extent> extents;
+  for (const auto& [index, extent] : records) append_extent(extents, extent);
+  rewrite_output(*file, extents);
   return true;
 }
 

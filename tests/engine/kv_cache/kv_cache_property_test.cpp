@@ -2,9 +2,7 @@
 // prefixes instead of hashes. A failure prints its seed; LLMRUN_TEST_SEED=<seed> runs it alone,
 // LLMRUN_TEST_EPISODES=<n> runs as many as n.
 #include <algorithm>
-#include <cstdlib>
 #include <map>
-#include <random>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -15,18 +13,15 @@
 #include <fmt/ranges.h>
 
 #include "engine/kv_cache/kv_cache_manager.h"
+#include "tests/support/random_test.h"
 
 namespace llmrun {
 namespace {
 
-using Tokens = std::vector<TokenId>;
+using testing::Random;
+using testing::require;
 
-template <typename... Arguments>
-void require(bool condition, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  if (!condition) {
-    throw std::runtime_error(fmt::format(format, std::forward<Arguments>(arguments)...));
-  }
-}
+using Tokens = std::vector<TokenId>;
 
 // A table and what a sequence knows of it.
 struct Holder {
@@ -108,6 +103,8 @@ class PlainModel {
       }
     }
   }
+
+  int num_references(BlockId block) const { return references_[static_cast<std::size_t>(block)]; }
 
   void flush() {
     published_.clear();
@@ -209,6 +206,10 @@ class Pair {
     }
     require(holder.table.size() == size_before + num_new, "I09: the table has a wrong length");
     const std::int64_t from = holder.num_written;
+    for (auto i = static_cast<std::size_t>(from / block_size_); i < holder.table.size(); ++i) {
+      require(model_.num_references(holder.table[i]) == 1,
+              "I05, I12: block {} is written while it is shared", holder.table[i]);
+    }
     holder.num_written = end;
     if (publishes) {
       manager_.publish(holder.table, holder.tokens, holder.salt, from, end);
@@ -259,19 +260,15 @@ class Pair {
   std::vector<const BlockTable*> tables_;
 };
 
-Tokens random_tokens(std::mt19937_64& random, std::size_t max_size, int num_different) {
-  Tokens tokens(1 + random() % max_size);
-  for (TokenId& token : tokens) {
-    token = static_cast<TokenId>(random() % static_cast<std::uint64_t>(num_different));
-  }
+Tokens random_tokens(Random& random, std::int32_t max_size, int num_different) {
+  Tokens tokens(static_cast<std::size_t>(random.draw(1, max_size)));
+  for (TokenId& token : tokens) token = random.draw(0, num_different - 1);
   return tokens;
 }
 
 void run_episode(std::uint64_t seed, int num_operations) {
-  std::mt19937_64 random(seed);
-  const auto draw = [&](int low, int high) {
-    return low + static_cast<int>(random() % static_cast<std::uint64_t>(high - low + 1));
-  };
+  Random random(seed);
+  const auto draw = [&](int low, int high) { return random.draw(low, high); };
   constexpr int kNumHolders = 6;
   Pair pair(draw(2, 24), draw(1, 5), draw(1, 10) > 1, kNumHolders);
   const int num_different = draw(1, 3);
@@ -300,24 +297,7 @@ void run_episode(std::uint64_t seed, int num_operations) {
 }
 
 TEST_CASE("a million random operations agree with a plain model") {
-  if (const char* seed = std::getenv("LLMRUN_TEST_SEED")) {
-    run_episode(std::stoull(seed), 200);
-    return;
-  }
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr std::uint64_t kNumEpisodes = 500;
-#else
-  constexpr std::uint64_t kNumEpisodes = 5000;
-#endif
-  const char* wanted = std::getenv("LLMRUN_TEST_EPISODES");
-  const std::uint64_t num_episodes = wanted != nullptr ? std::stoull(wanted) : kNumEpisodes;
-  for (std::uint64_t seed = 1; seed <= num_episodes; ++seed) {
-    try {
-      run_episode(seed, 200);
-    } catch (const std::exception& error) {
-      FAIL(fmt::format("LLMRUN_TEST_SEED={}: {}", seed, error.what()));
-    }
-  }
+  testing::run_episodes(5000, [](std::uint64_t seed) { run_episode(seed, 200); });
 }
 
 // Three tables, three usable blocks: every order of operations to a depth.
@@ -384,11 +364,7 @@ std::int64_t explore(std::vector<int>& choices, std::size_t depth) {
 }
 
 TEST_CASE("all orders of operations on three tables and three blocks agree with the model") {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr std::size_t kDepth = 5;
-#else
-  constexpr std::size_t kDepth = 8;
-#endif
+  constexpr std::size_t kDepth = testing::kIsSanitized ? 5 : 8;
   std::vector<int> choices;
   try {
     CHECK(explore(choices, kDepth) > 1000);

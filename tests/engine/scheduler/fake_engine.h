@@ -1,38 +1,29 @@
 // FakeEngine: the engine's loop around a scheduler and FakeModel, with every invariant of the KV
 // cache and the scheduler checked at every step. Throws Violation at the first that does not hold.
-// The names I01-I30 are those of the project's list of invariants.
+// The names I01-I30 are those of the project's list of invariants; those that are about texts,
+// random choices and requests (I23-I25, I27-I29) are checked where these are:
+// tests/engine/top/llm_engine_property_test.cpp and tests/tools/generate/generate_run_test.cpp.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
-#include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "engine/kv_cache/kv_cache_manager.h"
 #include "engine/scheduler/continuous_scheduler.h"
 #include "engine/scheduler/scheduler.h"
 #include "engine/scheduler/static_scheduler.h"
 #include "tests/support/fake_model.h"
+#include "tests/support/random_test.h"
 
 namespace llmrun::testing {
-
-struct Violation : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-template <typename... Arguments>
-void require(bool condition, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  if (!condition) throw Violation(fmt::format(format, std::forward<Arguments>(arguments)...));
-}
 
 struct FakeEngineOptions {
   KvCacheManager::Options kv_cache = {
@@ -99,7 +90,13 @@ class FakeEngine {
   std::optional<SequenceId> add(const FakeRequest& request) {
     const auto num_tokens =
         static_cast<std::int64_t>(request.prompt_token_ids.size()) + request.max_output_tokens;
-    if (!scheduler_->can_ever_fit(num_tokens)) return std::nullopt;
+    const std::int64_t block_size = options_.kv_cache.block_size;
+    const bool fits =
+        (num_tokens + block_size - 1) / block_size <= options_.kv_cache.num_blocks - 1;
+    require(scheduler_->can_ever_fit(num_tokens) == fits,
+            "I21: {} tokens were wrongly {} for {} blocks of {}", num_tokens,
+            fits ? "refused" : "admitted", options_.kv_cache.num_blocks - 1, block_size);
+    if (!fits) return std::nullopt;
     const SequenceId first = next_id_;
     const Sequence* leader = nullptr;
     for (std::int32_t i = 0; i < request.num_samples; ++i) {
@@ -124,6 +121,24 @@ class FakeEngine {
     if (found == live_.end()) return;
     end(found->second, true);
     destroy_ended();
+    check_blocks();
+  }
+
+  // Admits a request and cancels it at once.
+  void add_and_cancel(const FakeRequest& request) {
+    const auto counts = [this] {
+      const KvCacheStats blocks = kv_cache_.stats();
+      const SchedulerStats sequences = scheduler_->stats();
+      return std::array{blocks.num_free_blocks, blocks.num_cached_blocks, blocks.num_used_blocks,
+                        sequences.num_running, sequences.num_waiting};
+    };
+    const auto before = counts();
+    const std::optional<SequenceId> first = add(request);
+    if (!first) return;
+    for (std::int32_t i = request.num_samples; i-- > 0;) {
+      cancel(*first + static_cast<SequenceId>(i));
+    }
+    require(counts() == before, "I14: an abort left other counts than there were before");
   }
 
   // One turn of the engine's loop. Returns the step that was planned.
@@ -173,6 +188,7 @@ class FakeEngine {
 
   Scheduler& scheduler() { return *scheduler_; }
   KvCacheManager& kv_cache() { return kv_cache_; }
+  FakeModel& model() { return model_; }
   const std::map<SequenceId, Result>& results() const { return results_; }
   const Result& result(SequenceId id) const { return results_.at(id); }
   std::uint64_t num_steps() const { return num_steps_; }
@@ -205,6 +221,7 @@ class FakeEngine {
     SequenceId sequence = 0;
     bool is_written = false;
   };
+  using Holders = std::map<BlockId, std::set<SequenceId>>;
   struct InFlight {
     ScheduledBatch batch;
     std::map<BlockId, std::vector<Use>> uses;
@@ -308,10 +325,11 @@ class FakeEngine {
   // What is true of the blocks of all steps in flight taken together.
   void check_blocks() {
     if (!options_.check_every_step) return;
-    std::map<BlockId, std::set<SequenceId>> holders;
+    Holders holders;
     for (const auto& [id, live] : live_) {
       for (const BlockId block : live.sequence->block_table) holders[block].insert(id);
     }
+    check_shared_contents(holders);
     std::map<std::int32_t, SequenceId> slots;
     std::map<BlockId, SequenceId> writers;
     std::map<BlockId, std::set<SequenceId>> users;
@@ -344,7 +362,46 @@ class FakeEngine {
       require(is_held, "I11: block {} was released before its step was retired", block);
       require(!kv_cache_.is_published(block), "I06, I07: block {} is published and written", block);
     }
+    check_what_is_left(holders);
     check_integrity();
+  }
+
+  // Nothing is copied on write, since only full blocks are shared and a sequence writes only after
+  // its last full block (kv_cache_manager.h). So what a block holds cannot change while another can
+  // read it: as I05 has it, from what the tables say, and here, from the keys and values.
+  void check_shared_contents(const Holders& holders) {
+    for (BlockId block = 1; block < options_.kv_cache.num_blocks; ++block) {
+      const auto found = holders.find(block);
+      const bool is_shared = found != holders.end() && found->second.size() > 1;
+      if (!is_shared && !kv_cache_.is_published(block)) {
+        shared_contents_.erase(block);
+        continue;
+      }
+      const auto contents = model_.contents(block);
+      const auto [place, is_new] =
+          shared_contents_.try_emplace(block, contents.begin(), contents.end());
+      require(is_new || std::ranges::equal(place->second, contents),
+              "I12: shared block {} was written", block);
+    }
+  }
+
+  // What has ended, in whatever state it was, holds nothing once its steps are retired.
+  void check_what_is_left(const Holders& holders) {
+    std::int32_t num_unfinished = 0;
+    for (const auto& [id, live] : live_) {
+      // One that gives way has its slot while steps name it, and is counted again when it waits.
+      const bool gives_way =
+          live.sequence->status == SequenceStatus::kWaiting && live.sequence->slot >= 0;
+      num_unfinished += live.ended || gives_way ? 0 : 1;
+    }
+    const SchedulerStats stats = scheduler_->stats();
+    require(stats.num_running + stats.num_waiting == num_unfinished,
+            "I14, I30: {} run and {} wait, of {} sequences that have not ended", stats.num_running,
+            stats.num_waiting, num_unfinished);
+    // The rows of a static batch keep their blocks until all of them have ended.
+    const std::int32_t num_used = kv_cache_.stats().num_used_blocks;
+    require(options_.is_static || num_used == std::ssize(holders),
+            "I14: {} blocks are used, and {} are in tables", num_used, holders.size());
   }
 
   void finish_oldest_step() {
@@ -408,6 +465,7 @@ class FakeEngine {
   std::map<SequenceId, Live> live_;  // by order of arrival
   std::map<SequenceId, Result> results_;
   std::deque<InFlight> in_flight_;
+  std::map<BlockId, std::vector<std::uint64_t>> shared_contents_;  // when they became shared
   SequenceId next_id_ = 1;
   std::uint64_t num_steps_ = 0;
 };

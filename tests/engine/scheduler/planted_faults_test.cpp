@@ -36,6 +36,9 @@ enum class Fault {
   kForgotten,  // a sequence that was added is never planned
   kNeverEnds,
   kTokenSkipped,
+  kKeepsBlocks,  // of sequences that ended
+  kKeepsRow,     // of a sequence that ended
+  kRefusesAll,
 };
 
 class Saboteur final : public Scheduler {
@@ -48,12 +51,16 @@ class Saboteur final : public Scheduler {
     inner_->add(sequence);
   }
   bool can_ever_fit(std::int64_t num_tokens) const override {
-    return inner_->can_ever_fit(num_tokens);
+    return fault_ != Fault::kRefusesAll && inner_->can_ever_fit(num_tokens);
   }
   bool has_unfinished() const override {
     return fault_ == Fault::kNeverEnds || inner_->has_unfinished();
   }
-  SchedulerStats stats() const override { return inner_->stats(); }
+  SchedulerStats stats() const override {
+    SchedulerStats stats = inner_->stats();
+    if (fault_ == Fault::kKeepsRow && num_finished_ > 0) ++stats.num_running;
+    return stats;
+  }
   std::optional<std::string> check_integrity() const override { return inner_->check_integrity(); }
 
   ScheduledBatch schedule() override {
@@ -74,7 +81,9 @@ class Saboteur final : public Scheduler {
     if (fault_ == Fault::kReleasedInFlight) kv_cache_.release(sequence.block_table);
     if (fault_ == Fault::kNeverReleased) sequence.block_table.clear();
     inner_->finish(sequence);
+    ++num_finished_;
     if (fault_ == Fault::kReleasedTwice) kv_cache_.release(copy);
+    if (fault_ == Fault::kKeepsBlocks) static_cast<void>(kv_cache_.grow(kept_, num_finished_));
   }
 
  private:
@@ -139,6 +148,8 @@ class Saboteur final : public Scheduler {
   KvCacheManager& kv_cache_;
   Fault fault_;
   int num_plans_ = 0;
+  int num_finished_ = 0;
+  BlockTable kept_;
 };
 
 // What the checks say of a run in which the saboteur is at work; empty when they say nothing.
@@ -199,6 +210,9 @@ TEST_CASE("each planted fault is caught by the check that is there for it") {
       {Fault::kForgotten, "I30"},
       {Fault::kNeverEnds, "I18"},
       {Fault::kTokenSkipped, "with a gap"},
+      {Fault::kKeepsBlocks, "I14"},
+      {Fault::kKeepsRow, "I14"},
+      {Fault::kRefusesAll, "I21"},
   };
   for (const auto& [fault, expected] : faults) {
     const std::string message = verdict(fault);
@@ -206,6 +220,18 @@ TEST_CASE("each planted fault is caught by the check that is there for it") {
     CAPTURE(message);
     CHECK(message.find(expected) != std::string::npos);
   }
+}
+
+TEST_CASE("a key or value that changes in a block which others can read is seen") {
+  FakeEngine engine(FakeEngineOptions{});
+  engine.add({.prompt_token_ids = {1, 2, 3, 4, 5, 6}, .max_output_tokens = 8});
+  engine.step();
+  engine.step();
+  const BlockId block = engine.sequence(1).block_table.front();
+  REQUIRE(engine.kv_cache().is_published(block));
+  engine.model().contents(block)[1] ^= 1;
+  CHECK_THROWS_WITH_AS(engine.step(),
+                       fmt::format("I12: shared block {} was written", block).c_str(), Violation);
 }
 
 TEST_CASE("wrong contents are seen in the answers, without any look at the blocks") {

@@ -1,38 +1,16 @@
 // Random and exhaustive runs of both schedulers against FakeModel. A failure prints its seed;
 // LLMRUN_TEST_SEED=<seed> runs that episode alone, LLMRUN_TEST_EPISODES=<n> as many as n.
-#include <cstdlib>
-#include <random>
+#include <algorithm>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include "tests/engine/scheduler/fake_engine.h"
 
 namespace llmrun::testing {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kNumEpisodes = 500;  // a sanitizer looks at each access, not at each combination
-#else
 constexpr int kNumEpisodes = 5000;
-#endif
 constexpr int kNumOperations = 200;  // of one episode
-
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : engine_(seed) {}
-  // Uniform in [low, high].
-  std::int32_t draw(std::int32_t low, std::int32_t high) {
-    const auto span = static_cast<std::uint64_t>(high - low + 1);
-    return low + static_cast<std::int32_t>(engine_() % span);
-  }
-  bool chance(std::int32_t percent) { return draw(1, 100) <= percent; }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 FakeEngineOptions random_options(Random& random) {
   FakeEngineOptions options;
@@ -87,6 +65,12 @@ struct Coverage {
   std::int64_t num_planned_rows = 0;
   std::int64_t num_finished = 0;
   std::int64_t num_cancelled = 0;
+  // Of these, in each state: not yet planned, preempted, running, with a step in flight.
+  std::int64_t num_cancelled_new = 0;
+  std::int64_t num_cancelled_preempted = 0;
+  std::int64_t num_cancelled_running = 0;
+  std::int64_t num_cancelled_in_flight = 0;
+  std::int64_t num_refused = 0;
   std::int64_t num_preemptions = 0;
   std::int64_t num_pinned = 0;  // sequences that gave way as often as they may
   std::int64_t num_recomputed_tokens = 0;
@@ -95,6 +79,22 @@ struct Coverage {
   std::int64_t num_empty_plans = 0;  // with a step in flight
   std::int64_t num_padding_tokens = 0;
 };
+
+void cancel_one(Random& random, FakeEngine& engine, Coverage& coverage) {
+  const std::vector<SequenceId> ids = engine.live_ids();
+  if (ids.empty()) return;
+  const SequenceId id = random.choose(ids);
+  const Sequence& sequence = engine.sequence(id);
+  if (sequence.num_steps_in_flight > 0) {
+    ++coverage.num_cancelled_in_flight;
+  } else if (sequence.status == SequenceStatus::kRunning) {
+    ++coverage.num_cancelled_running;
+  } else {
+    ++(sequence.num_preemptions > 0 ? coverage.num_cancelled_preempted
+                                    : coverage.num_cancelled_new);
+  }
+  engine.cancel(id);
+}
 
 void run_episode(std::uint64_t seed, Coverage& coverage) {
   Random random(seed);
@@ -105,11 +105,15 @@ void run_episode(std::uint64_t seed, Coverage& coverage) {
   for (int i = 0; i < kNumOperations; ++i) {
     if (random.chance(arrivals_percent)) {
       const FakeRequest request = random_request(random, options);
-      if (const auto id = engine.add(request)) accepted.emplace_back(*id, request);
-    } else if (random.chance(4) && engine.num_live() > 0) {
-      const std::vector<SequenceId> ids = engine.live_ids();
-      const std::int32_t last = static_cast<std::int32_t>(ids.size()) - 1;
-      if (!ids.empty()) engine.cancel(ids[static_cast<std::size_t>(random.draw(0, last))]);
+      if (const auto id = engine.add(request)) {
+        accepted.emplace_back(*id, request);
+      } else {
+        ++coverage.num_refused;
+      }
+    } else if (random.chance(4)) {
+      cancel_one(random, engine, coverage);
+    } else if (random.chance(2)) {
+      engine.add_and_cancel(random_request(random, options));
     } else if (random.chance(1)) {
       engine.kv_cache().flush();
     } else {
@@ -147,27 +151,20 @@ void run_episode(std::uint64_t seed, Coverage& coverage) {
 }
 
 TEST_CASE("a million random operations keep every invariant") {
-  if (const char* seed = std::getenv("LLMRUN_TEST_SEED")) {
-    Coverage coverage;
-    run_episode(std::stoull(seed), coverage);
-    return;
-  }
-  const char* wanted = std::getenv("LLMRUN_TEST_EPISODES");
-  const std::uint64_t num_episodes = wanted != nullptr ? std::stoull(wanted) : kNumEpisodes;
   Coverage coverage;
-  for (std::uint64_t seed = 1; seed <= num_episodes; ++seed) {
-    try {
-      run_episode(seed, coverage);
-    } catch (const std::exception& error) {
-      FAIL(fmt::format("LLMRUN_TEST_SEED={}: {}", seed, error.what()));
-    }
-  }
-  if (wanted != nullptr) return;
+  const bool ran_all =
+      run_episodes(kNumEpisodes, [&](std::uint64_t seed) { run_episode(seed, coverage); });
+  if (!ran_all) return;
   // Far below what is seen, and far above what an idle test would see.
   CHECK(coverage.num_steps > 100 * kNumEpisodes);
   CHECK(coverage.num_planned_rows > 100 * kNumEpisodes);
   CHECK(coverage.num_finished > 20 * kNumEpisodes);
   CHECK(coverage.num_cancelled > 2 * kNumEpisodes);
+  CHECK(coverage.num_cancelled_new * 5 > kNumEpisodes);
+  CHECK(coverage.num_cancelled_preempted * 100 > kNumEpisodes);
+  CHECK(coverage.num_cancelled_running * 20 > kNumEpisodes);
+  CHECK(coverage.num_cancelled_in_flight * 5 > kNumEpisodes);
+  CHECK(coverage.num_refused > kNumEpisodes);
   CHECK(coverage.num_preemptions > kNumEpisodes);
   CHECK(coverage.num_pinned * 200 > kNumEpisodes);
   CHECK(coverage.num_recomputed_tokens > 5 * kNumEpisodes);
@@ -253,11 +250,7 @@ std::int64_t explore(const Scope& scope, std::vector<Event>& events, std::size_t
 }
 
 TEST_CASE("all orders of events on three sequences and four blocks keep every invariant") {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr std::size_t kDepth = 6;
-#else
-  constexpr std::size_t kDepth = 11;
-#endif
+  constexpr std::size_t kDepth = kIsSanitized ? 6 : 11;
   // 4 usable blocks of 1 token, 3 of 2, 3 of 4; budgets that bind and budgets that do not.
   const std::vector<Scope> scopes = {
       {5, 1, 3, 8, 4, 0, true, false},  {5, 1, 3, 8, 4, 1, true, false},

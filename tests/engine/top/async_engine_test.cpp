@@ -3,7 +3,6 @@
 
 #include <condition_variable>
 #include <future>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,12 +12,14 @@
 
 #include "engine/core/error.h"
 #include "engine/null_engine.h"
+#include "tests/engine/top/deltas.h"
 #include "tests/engine/top/mixed_requests.h"
 
 namespace llmrun {
 namespace {
 
 using testing::describe;
+using testing::find_delta_fault;
 using testing::make_mixed_requests;
 using testing::make_prompt;
 using testing::TestEngine;
@@ -74,38 +75,6 @@ class Receiver {
   int num_finished_ = 0;
 };
 
-// The deltas of each sample, put together, are its output.
-void check_deltas(const std::vector<TokenDelta>& deltas, const RequestOutput& output) {
-  std::map<std::int32_t, CompletionOutput> samples;
-  double last_time_s = 0;
-  for (const TokenDelta& delta : deltas) {
-    CHECK(delta.request_id == output.id);
-    CHECK(delta.time_s >= last_time_s);
-    last_time_s = delta.time_s;
-    CompletionOutput& sample = samples[delta.index];
-    CHECK(sample.finish_reason == FinishReason::kNone);  // nothing follows the last token
-    sample.text += delta.text;
-    sample.token_ids.push_back(delta.token_id);
-    if (delta.logprobs) sample.logprobs.push_back(*delta.logprobs);
-    sample.finish_reason = delta.finish_reason;
-    sample.stop_string = delta.stop_string;
-    sample.stop_token_id = delta.stop_token_id;
-  }
-  REQUIRE(samples.size() == output.outputs.size());
-  for (const CompletionOutput& whole : output.outputs) {
-    const CompletionOutput& sample = samples.at(whole.index);
-    CHECK(sample.text == whole.text);
-    CHECK(sample.token_ids == whole.token_ids);
-    CHECK(sample.finish_reason == whole.finish_reason);
-    CHECK(sample.stop_string == whole.stop_string);
-    CHECK(sample.stop_token_id == whole.stop_token_id);
-    REQUIRE(sample.logprobs.size() == whole.logprobs.size());
-    for (std::size_t i = 0; i < sample.logprobs.size(); ++i) {
-      CHECK(describe(sample.logprobs[i]) == describe(whole.logprobs[i]));
-    }
-  }
-}
-
 TEST_CASE("requests of every kind give what the engine gives, told token by token") {
   std::vector<EngineRequest> requests = make_mixed_requests(40);
   TestEngine reference({});
@@ -133,7 +102,7 @@ TEST_CASE("requests of every kind give what the engine gives, told token by toke
         if (params.use_beam_search || params.num_sequences() > params.n || !output.error.empty()) {
           CHECK(receivers[i].deltas().empty());
         } else {
-          check_deltas(receivers[i].deltas(), output);
+          CHECK(find_delta_fault(receivers[i].deltas(), output) == std::nullopt);
         }
       }
       CHECK(async.status().num_unfinished_requests == 0);

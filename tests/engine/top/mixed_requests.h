@@ -92,4 +92,15 @@ inline std::vector<EngineRequest> make_mixed_requests(std::int32_t count) {
   return requests;
 }
 
+// The outputs of requests that run one at a time, each in an engine of its own, without any cache
+// or chunk.
+inline std::vector<RequestOutput> run_alone(const std::vector<EngineRequest>& requests) {
+  std::vector<RequestOutput> outputs;
+  for (const EngineRequest& request : requests) {
+    TestEngine engine({.max_num_seqs = 1, .max_num_batched_tokens = 200, .prefix_caching = false});
+    outputs.push_back(engine.run(request));
+  }
+  return outputs;
+}
+
 }  // namespace llmrun::testing

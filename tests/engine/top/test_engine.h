@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -57,6 +59,8 @@ struct TestEngineOptions {
   bool cuda = false;
   bool cuda_graphs = true;
   bool plain_attention = false;
+  // Puts another scheduler around the engine's, to look at what it is handed.
+  std::function<std::unique_ptr<Scheduler>(std::unique_ptr<Scheduler>)> wrap_scheduler = nullptr;
 };
 
 class TestEngine {
@@ -100,6 +104,9 @@ class TestEngine {
                                 .enable_prefix_caching = options.prefix_caching,
                                 .hash_key = std::nullopt});
     parts.scheduler = make_scheduler(options, *parts.kv_cache);
+    if (options.wrap_scheduler) {
+      parts.scheduler = options.wrap_scheduler(std::move(parts.scheduler));
+    }
     parts.tokenizer = make_letter_tokenizer(static_cast<std::int32_t>(vocab_size));
     kv_cache_ = parts.kv_cache.get();
     scheduler_ = parts.scheduler.get();
@@ -194,6 +201,22 @@ inline std::string describe(const TokenLogprobs& rated) {
   return text;
 }
 
+inline std::string describe(const CompletionOutput& completion) {
+  std::string text = fmt::format("  {}: {} stop '{}' {} '{}' [", completion.index,
+                                 to_string(completion.finish_reason), completion.stop_string,
+                                 completion.stop_token_id.value_or(-1), completion.text);
+  for (const TokenId id : completion.token_ids) text += fmt::format(" {}", id);
+  text += "]";
+  if (completion.has_cumulative_logprob) {
+    text += fmt::format(" sum {:.17g}", completion.cumulative_logprob);
+  }
+  text += "\n";
+  for (const TokenLogprobs& rated : completion.logprobs) {
+    text += fmt::format("    {}\n", describe(rated));
+  }
+  return text;
+}
+
 // Everything about an output that must not depend on how it was computed, bit for bit.
 inline std::string describe(const RequestOutput& output) {
   std::string text =
@@ -201,20 +224,7 @@ inline std::string describe(const RequestOutput& output) {
   for (const TokenLogprobs& rated : output.prompt_logprobs) {
     text += fmt::format("  prompt {}\n", describe(rated));
   }
-  for (const CompletionOutput& completion : output.outputs) {
-    text += fmt::format("  {}: {} stop '{}' {} '{}' [", completion.index,
-                        to_string(completion.finish_reason), completion.stop_string,
-                        completion.stop_token_id.value_or(-1), completion.text);
-    for (const TokenId id : completion.token_ids) text += fmt::format(" {}", id);
-    text += "]";
-    if (completion.has_cumulative_logprob) {
-      text += fmt::format(" sum {:.17g}", completion.cumulative_logprob);
-    }
-    text += "\n";
-    for (const TokenLogprobs& rated : completion.logprobs) {
-      text += fmt::format("    {}\n", describe(rated));
-    }
-  }
+  for (const CompletionOutput& completion : output.outputs) text += describe(completion);
   return text;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/core/error.h"
+#include "tests/support/heap.h"
 #include "tests/tools/input/read_rows.h"
 #include "tests/tools/input/text_files.h"
 #include "tools/input/request_reader.h"
@@ -133,6 +135,42 @@ TEST_CASE("an interrupted input ends with its last whole row, and says so") {
     CHECK(reader.interrupted());
     CHECK(!reader.at_end());
     CHECK(!reader.next());
+  }
+}
+
+// Rows without end, each with an id of its own or, as plain text, without one.
+class EndlessRows final : public ByteSource {
+ public:
+  explicit EndlessRows(bool has_ids) : has_ids_(has_ids) {}
+  std::size_t read(std::span<char> out) override {
+    if (row_.empty()) {
+      row_ = has_ids_ ? fmt::format("{{\"id\": \"row {}\"}}\n", num_rows_)
+                      : fmt::format("row {}\n", num_rows_);
+      ++num_rows_;
+    }
+    const std::size_t count = std::min(out.size(), row_.size());
+    std::copy_n(row_.begin(), count, out.begin());
+    row_.erase(0, count);
+    return count;
+  }
+
+ private:
+  bool has_ids_;
+  std::int64_t num_rows_ = 0;
+  std::string row_;
+};
+
+TEST_CASE("a long input takes 12 bytes a row at most, and plain text none") {
+  for (const bool has_ids : {true, false}) {
+    CAPTURE(has_ids);
+    RequestReader reader(std::make_unique<EndlessRows>(has_ids),
+                         has_ids ? "rows.jsonl" : "rows.txt", {});
+    for (int i = 0; i < 1000; ++i) REQUIRE(reader.next());
+    const std::size_t before = testing::heap_bytes_in_use();
+    constexpr std::size_t kNumRows = 120'000;
+    for (std::size_t i = 0; i < kNumRows; ++i) REQUIRE(reader.next());
+    const std::size_t after = testing::heap_bytes_in_use();
+    CHECK(after <= before + (has_ids ? 12 * kNumRows : 0) + (1 << 16));
   }
 }
 

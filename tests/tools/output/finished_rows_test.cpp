@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include "engine/core/error.h"
+#include "engine/core/random.h"
+#include "tests/support/heap.h"
 
 namespace llmrun {
 namespace {
@@ -20,20 +22,18 @@ InputItem make_item(const std::string& id) {
 
 FinishedRow make_row(const InputItem& item, bool failed = false) {
   FinishedRow row;
-  REQUIRE(parse_input_hash(input_hash(item, "f"), row.input_hash));
+  row.input_hash = parse_input_hash(input_hash(item, "f")).value();
   row.failed = failed;
   return row;
 }
 
 TEST_CASE("hashes are 32 lower-case hexadecimal digits") {
-  std::array<char, 16> hash{};
-  CHECK(parse_input_hash("000102030405060708090a0b0c0d0eff", hash));
-  CHECK(hash[1] == 1);
-  CHECK(hash[15] == static_cast<char>(0xff));
+  CHECK(parse_input_hash("000102030405060f08090a0b0c0d0eff") == 0x000102030405060f);
+  CHECK(parse_input_hash(std::string(32, 'f')) == ~std::uint64_t{0});
   for (const char* bad :
        {"", "00", "000102030405060708090A0b0c0d0eff", "000102030405060708090a0b0c0d0ef",
         "000102030405060708090a0b0c0d0efg", "000102030405060708090a0b0c0d0eff0"}) {
-    CHECK(!parse_input_hash(bad, hash));
+    CHECK(!parse_input_hash(bad));
   }
 }
 
@@ -79,6 +79,14 @@ TEST_CASE("an id, an integer and an index that look alike are told apart") {
   item.has_id = false;
   item.index = 7;
   CHECK(row_key(item) == row_key(7));
+}
+
+TEST_CASE("a finished row takes 35 bytes at most") {
+  FinishedRows rows("out", false);
+  const std::size_t before = testing::heap_bytes_in_use();
+  constexpr std::size_t kNumRows = 120'000;
+  for (std::uint64_t i = 0; i < kNumRows; ++i) REQUIRE(rows.add({mix64(i), mix64(~i)}, {}));
+  CHECK(testing::heap_bytes_in_use() <= before + 35 * kNumRows);
 }
 
 }  // namespace

@@ -477,7 +477,7 @@ void check_same(const SampledToken& a, const SampledToken& b) {
   }
 }
 
-TEST_CASE("a row's token depends on nothing but its seed, position and logits") {
+TEST_CASE("I25: a row's token depends on nothing but its seed, position and logits") {
   const MixedBatch batch;
   std::vector<std::size_t> order(MixedBatch::kRows);
   std::iota(order.begin(), order.end(), std::size_t{0});
