@@ -1,7 +1,5 @@
 // GenerateRun stopped at random times. A failure prints its seed; LLMRUN_TEST_SEED=<seed> runs it
 // alone. The names I29 and I30 are those of the project's list of invariants.
-#include "tools/generate/generate_run.h"
-
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +11,7 @@
 #include "tests/support/random_test.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/tools/input/text_source.h"
+#include "tools/generate/generate_run.h"
 #include "tools/output/output_file.h"
 
 namespace llmrun {
