@@ -95,7 +95,7 @@ bool JsonHandler::parse_error(std::size_t position, const std::string& /*last_to
   // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...":
   // only the last part, since nlohmann counts other columns.
   std::string_view message = error.what();
-  for (const std::string_view begin : {"syntax error", "number overflow"}) {
+  for (const std::string_view begin : {"syntax error", "number overflow", "attempting to parse"}) {
     if (const std::size_t at = message.find(begin); at != message.npos) {
       message.remove_prefix(at);
       break;
