@@ -396,6 +396,25 @@ TEST_CASE("many batches are queued before the first is collected") {
   CHECK(samplers.feedback_tokens()[1] == expected.back()[1].token_id);
 }
 
+TEST_CASE("log-probabilities of all of the vocabulary") {
+  if (!testing::has_cuda_device()) return;
+  for (const std::int64_t vocab_size : {257, 50001}) {
+    std::mt19937 generator(9);
+    Samplers samplers(vocab_size);
+    const auto all = static_cast<std::int32_t>(vocab_size);
+    const std::vector<float> logits = random_logits(Shape::kNormal, 3, vocab_size, generator);
+    const std::vector<SamplingRow> rows = {{.slot = 0, .temperature = 0.0F, .num_logprobs = all},
+                                           {.slot = 1, .seed = 1, .num_logprobs = 3},
+                                           {.slot = 2, .seed = 2, .num_logprobs = all}};
+    const auto ticket =
+        samplers.cuda().sample(samplers.upload(logits), vocab_size, vocab_size, rows);
+    const std::vector<SampledToken> sampled = samplers.cuda().collect(ticket);
+    CHECK(std::ssize(sampled[0].logprobs) == vocab_size + 1);  // the chosen one comes first
+    check_equal(sampled, samplers.cpu().sample(logits.data(), vocab_size, vocab_size, rows), rows,
+                "all");
+  }
+}
+
 TEST_CASE("an allow list larger than usual, and no rows at all") {
   if (!testing::has_cuda_device()) return;
   constexpr std::int64_t kVocabSize = 100000;
