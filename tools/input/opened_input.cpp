@@ -7,22 +7,39 @@
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
 
 namespace llmrun {
 namespace {
 
 constexpr std::size_t kHeadBytes = 4096;
 
+// Characters that no text has many of: what is no UTF-8, and control characters but for white
+// space.
+std::size_t count_odd_characters(std::string_view text) {
+  std::size_t count = 0;
+  while (!text.empty()) {
+    const Utf8Character character = first_utf8_character(text);
+    const bool is_control = character.code_point < 0x20 && character.code_point != 0 &&
+                            text.find_first_of("\t\n\v\f\r\b\x1b") != 0;
+    if (character.state == Utf8State::kInvalid || is_control) ++count;
+    text.remove_prefix(character.length);
+  }
+  return count;
+}
+
+// Files with NUL bytes: most of them stand in lines with one, or every tenth byte is odd besides.
 bool is_binary(std::string_view head) {
   head = head.substr(0, kHeadBytes);
   if (head.starts_with('{') || head.starts_with('[')) return false;
+  if (head.find('\0') == head.npos) return false;
   std::size_t binary_bytes = 0;
   for (std::string_view rest = head; !rest.empty();) {
     const std::string_view line = rest.substr(0, std::min(rest.find('\n'), rest.size() - 1) + 1);
     if (line.find('\0') != line.npos) binary_bytes += line.size();
     rest.remove_prefix(line.size());
   }
-  return 2 * binary_bytes > head.size();
+  return 2 * binary_bytes > head.size() || 10 * count_odd_characters(head) > head.size();
 }
 
 }  // namespace

@@ -38,6 +38,8 @@ TEST_CASE("a binary file is told from text with bad lines") {
   CHECK(!is_text("PK\x03\x04\0\0\x08\x08\0\0"s));
   CHECK(!is_text("\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01"s));
   CHECK(!is_text("O\0n\0e\0\n\0t\0w\0o\0\n\0"s));
+  // Of noise not every line has a NUL byte.
+  CHECK(!is_text("\xc3\x28\n\xa0\xa1\x90\n\xff\0\x12\n\xe2\x28\n\x13\xf0\n"s));
   CHECK(is_text(""));
   CHECK(is_text("one\nt\0o\nthree\nfour\n"s));
   CHECK(
