@@ -1,5 +1,7 @@
 #include "tools/benchmark_options.h"
 
+#include "tools/flag_checks.h"
+
 namespace llmrun {
 namespace {
 
@@ -26,11 +28,11 @@ void add_benchmark_engine_options(CLI::App& command, EngineOptions& options) {
 void add_benchmark_sampling_options(CLI::App& command, BenchmarkSampling& sampling) {
   const std::string group = "Sampling";
   command.add_option("--temperature", sampling.temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(number_from(0.0, 100.0))
       ->group(group)
       ->capture_default_str();
   command.add_option("--top-p", sampling.top_p, "As in generate")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_from(0.0, 1.0))
       ->group(group)
       ->capture_default_str();
   command.add_option("--top-k", sampling.top_k, "As in generate (0: all)")

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "engine/core/error.h"
+#include "tools/flag_checks.h"
 
 namespace llmrun {
 namespace {
@@ -202,6 +203,7 @@ void add_engine_options(CLI::App& command, EngineOptions& options) {
       .add_option(
           "--seed", options.config.seed,
           "Seed of the run; a request without a seed of its own derives one from it and its id")
+      ->check(unsigned_integer())
       ->group("Sampling")
       ->capture_default_str();
 }

@@ -14,6 +14,8 @@
 namespace llmrun {
 namespace {
 
+constexpr std::string_view kVariablePrefix = "LLMRUN_";
+
 bool is_given(const CLI::Option& option, const std::vector<std::string>& arguments) {
   return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
     for (const std::string& name : option.get_lnames()) {
@@ -124,32 +126,52 @@ std::vector<std::string> arguments_with_environment(const CLI::App& app,
   });
   if (position == result.end()) return result;
   std::vector<std::string> from_environment;
-  for (const CLI::Option* option : find_command(app, *position)->get_options()) {
-    const char* value = environment_value(*option);
-    if (value == nullptr || is_given(*option, arguments)) continue;
-    from_environment.push_back("--" + option->get_lnames().front() + "=" + value);
-  }
+  const auto add = [&](const CLI::Option& option) {
+    const char* value = environment_value(option);
+    if (value == nullptr || is_given(option, arguments)) return;
+    from_environment.push_back("--" + option.get_lnames().front() + "=" + value);
+  };
+  add(*app.get_config_ptr());
+  for (const CLI::Option* option : find_command(app, *position)->get_options()) add(*option);
   result.insert(position + 1, from_environment.begin(), from_environment.end());
   return result;
 }
 
 std::vector<std::string> unknown_environment(const CLI::App& app, char** environment,
                                              const std::vector<std::string>& others) {
-  std::vector<std::string> known = others;
+  const auto without_prefix = [](const std::string& variable) {
+    return variable.substr(std::min(kVariablePrefix.size(), variable.size()));
+  };
+  std::vector<std::string> known = {app.get_config_ptr()->get_envname()};
+  known.insert(known.end(), others.begin(), others.end());
   for (const CLI::App* command : app.get_subcommands({})) {
     for (const CLI::Option* option : command->get_options()) known.push_back(option->get_envname());
   }
+  std::vector<std::string> names;
+  names.reserve(known.size());
+  for (const std::string& variable : known) names.push_back(without_prefix(variable));
   std::vector<std::string> lines;
   for (char** entry = environment; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    if (!text.starts_with("LLMRUN_")) continue;
+    if (!text.starts_with(kVariablePrefix)) continue;
     const std::string name(text.substr(0, text.find('=')));
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const auto nearest = nearest_name(name, known);
-    lines.push_back(fmt::format("{} is no flag's variable and has no effect{}", name,
-                                nearest ? fmt::format("; did you mean {}?", *nearest) : ""));
+    const auto nearest = nearest_name(without_prefix(name), names);
+    lines.push_back(
+        fmt::format("{} is no flag's variable and has no effect{}", name,
+                    nearest ? fmt::format("; did you mean {}{}?", kVariablePrefix, *nearest) : ""));
   }
   return lines;
+}
+
+void leave_environment_to_command(CLI::App& app, const std::vector<std::string>& arguments) {
+  const CLI::App* chosen = command_in(app, arguments);
+  for (CLI::App* command : app.get_subcommands({})) {
+    if (command == chosen) continue;
+    for (CLI::Option* option : command->get_options()) {
+      if (environment_value(*option) != nullptr) option->envname("");
+    }
+  }
 }
 
 std::shared_ptr<CLI::Config> make_config_reader(const CLI::App& app) {

@@ -23,6 +23,10 @@ std::vector<std::string> arguments_with_environment(const CLI::App& app,
 std::vector<std::string> unknown_environment(const CLI::App& app, char** environment,
                                              const std::vector<std::string>& others);
 
+// From here on only the command of the arguments looks at the environment: a variable may have
+// another meaning to another command, whose flag of that name would be checked all the same.
+void leave_environment_to_command(CLI::App& app, const std::vector<std::string>& arguments);
+
 // Reads TOML and INI files; throws Error(kUsage) with file and line for a key that is no flag of
 // the command in whose section it stands. `app` must outlive it.
 std::shared_ptr<CLI::Config> make_config_reader(const CLI::App& app);

@@ -87,7 +87,8 @@ std::vector<Command> build(CLI::App& app) {
                                                 kCompiler, kBuildType));
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_config("--config", "",
-                 "Read flags from a TOML or INI file; [generate] holds those of a command");
+                 "Read flags from a TOML or INI file; [generate] holds those of a command")
+      ->envname("LLMRUN_CONFIG");
   app.config_formatter(make_config_reader(app));
   std::vector<Command> commands = {
       command<GenerateOptions>(app, "generate", "Generate completions for the prompts of a file",
@@ -212,6 +213,7 @@ int guarded_main(int argc, char** argv) {
   }
   const std::vector<std::string> given(argv + 1, argv + argc);
   const std::vector<std::string> arguments = arguments_with_environment(app, given);
+  leave_environment_to_command(app, given);
   try {
     app.parse(
         std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // takes them reversed

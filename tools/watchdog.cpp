@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/core/error.h"
+#include "tools/flag_checks.h"
 #include "tools/terminal.h"
 
 namespace llmrun {
@@ -23,7 +24,7 @@ constexpr int kStderrPatienceMs = 1000;
 void add_stall_timeout_option(CLI::App& command, double& seconds, const std::string& description,
                               const std::string& group) {
   command.add_option("--stall-timeout", seconds, description)
-      ->check(CLI::Range(0.0, 1e9))
+      ->check(number_from(0.0, 1e9))
       ->group(group)
       ->capture_default_str();
 }

@@ -401,5 +401,30 @@ TEST_CASE("messages about the environment and a configuration file say where to 
   CHECK(contains(result.err, "(from LLMRUN_TOP_K)"));
 }
 
+TEST_CASE("a variable means its flag of the command that runs, whatever others make of it") {
+  const TemporaryFolder folder;
+  const std::string prompts = folder.write("in.jsonl", R"({"prompt":"Once upon a time"})");
+  const std::string config = folder.write("run.toml", "[generate]\nmax-tokens = 2\n");
+  const std::string out = folder.path() / "out.jsonl";
+  std::vector<std::string> command = {"/usr/bin/env", "LLMRUN_OUTPUT=" + out, "LLMRUN_PORT=none",
+                                      "LLMRUN_TOP_K=-1", "LLMRUN_CONFIG=" + config};
+  for (const std::string& part : testing::generate_command({prompts})) command.push_back(part);
+  const RunResult result = run_command(command);
+  CHECK_MESSAGE(result.exit_code == 0, result.err);
+  CHECK(parse_lines(read_all(out))[0]["usage"]["completion_tokens"] == 2);
+}
+
+TEST_CASE("numbers that are none are refused") {
+  for (const std::vector<std::string>& flag : {std::vector<std::string>{"--seed", "-1"},
+                                               {"--seed", "18446744073709551616"},
+                                               {"--drain-timeout", "nan"},
+                                               {"--stall-timeout", "nan"}}) {
+    CAPTURE(flag[1]);
+    const RunResult result = run_generate({"-", flag[0], flag[1]});
+    CHECK(result.exit_code == 2);
+    CHECK(result.err.find(flag[0] + ": expected ") != std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace llmrun

@@ -9,6 +9,7 @@
 #include "engine/core/error.h"
 #include "engine/core/json.h"
 #include "tools/api_client/api_failure.h"
+#include "tools/flag_checks.h"
 
 namespace llmrun {
 namespace {
@@ -72,13 +73,13 @@ void add_api_server_options(CLI::App& command, ApiServerOptions& options,
       ->group(group);
   command
       .add_option("--timeout", options.timeout_s, "Seconds without a byte until a request failed")
-      ->check(CLI::Range(0.01, 1e6))
+      ->check(number_from(0.01, 1e6))
       ->group(group)
       ->capture_default_str();
   command
       .add_option("--ready-check-timeout-sec", options.ready_timeout_s,
                   "Seconds to wait for the server to answer at the start (0: do not wait)")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_from(0.0, 1e6))
       ->group(group)
       ->capture_default_str();
 }
@@ -88,7 +89,7 @@ void add_send_limit_options(CLI::App& command, SendLimits& limits, const std::st
       .add_option(
           "--query-per-second", limits.queries_per_second,
           "Send at most so many requests a second, evenly (0: any); for rate-limited servers")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_from(0.0, 1e6))
       ->group(group)
       ->capture_default_str();
   command

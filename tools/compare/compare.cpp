@@ -7,6 +7,7 @@
 #include "engine/core/file.h"
 #include "engine/core/json.h"
 #include "tools/compare/compare_render.h"
+#include "tools/flag_checks.h"
 
 namespace llmrun {
 namespace {
@@ -58,7 +59,7 @@ void add_compare_command(CLI::App& command, CompareOptions& options) {
       .add_option("--fail-below", options.fail_below,
                   "Exit code 1 when the whole 95 % interval of a ratio is below this (0.97: slower "
                   "by more than 3 %, and not by chance)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_from(0.0, 1.0));
   add_report_options(command, options.report);
 }
 

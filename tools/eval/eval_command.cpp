@@ -262,7 +262,7 @@ void EvalCommand::run() {
   if (writer_ != nullptr) {
     writer_->close();
     if (report_.was_stopped) {
-      progress_.log("stopped; continue by: " + resume_command(command_line_));
+      progress_.log("stopped; continue by: " + resume_command(options_.long_run, command_line_));
     }
   }
   add_runs(report_, runs_,
@@ -475,7 +475,8 @@ void EvalCommand::begin_output(const OpenedSource& source) {
   for (const std::string& note : started.notes) log(note);
   claim_earlier_results(started.finished, fingerprint_);
   OutputWriter::Options writer = writer_options(options_.long_run);
-  if (options_.samples != "-") writer.resume_command = resume_command(command_line_);
+  if (options_.samples != "-")
+    writer.resume_command = resume_command(options_.long_run, command_line_);
   writer_ = std::make_unique<OutputWriter>(std::move(output_), std::move(writer));
 }
 

@@ -143,7 +143,7 @@ OutputWriter::Options writer_options(const GenerateOptions& options,
                                      const std::string& command_line) {
   OutputWriter::Options writer = writer_options(options.long_run);
   writer.order = output_order(options);
-  if (options.output != "-") writer.resume_command = resume_command(command_line);
+  if (options.output != "-") writer.resume_command = resume_command(options.long_run, command_line);
   return writer;
 }
 
@@ -283,7 +283,7 @@ int run_generate(const GenerateOptions& options, const std::string& command_line
   }
   if (run.was_stopped() && !writer.reader_gone()) {
     if (options.output != "-")
-      progress.log("stopped; continue by: " + resume_command(command_line));
+      progress.log("stopped; continue by: " + resume_command(options.long_run, command_line));
     return signals.first_signal() != 0 ? exit_code_of_signal(signals.first_signal()) : 1;
   }
   if (!run.was_stopped()) {

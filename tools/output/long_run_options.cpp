@@ -1,9 +1,11 @@
 #include "tools/output/long_run_options.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "engine/core/error.h"
 #include "tools/drain_timeout.h"
+#include "tools/flag_checks.h"
 #include "tools/watchdog.h"
 
 namespace llmrun {
@@ -35,7 +37,7 @@ void add_long_run_options(CLI::App& command, LongRunOptions& options) {
   command
       .add_option("--disk-wait", options.disk_wait_s,
                   "Seconds to wait for room when the disk is full, before the run ends")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_from(0.0, 1e6))
       ->group(group)
       ->capture_default_str();
   add_drain_timeout_option(command, options.drain_timeout_s, group);
@@ -69,11 +71,16 @@ OutputWriter::Options writer_options(const LongRunOptions& options) {
   return writer;
 }
 
-std::string resume_command(std::string command_line) {
-  const std::string overwrite = " --overwrite";
-  if (const std::size_t at = command_line.find(overwrite); at != std::string::npos) {
-    command_line.erase(at, overwrite.size());
+std::string resume_command(const LongRunOptions& options, std::string command_line) {
+  const std::string flag = " --overwrite";
+  bool was_plain = false;  // on the command line, which is all that has to change
+  if (const std::size_t at = command_line.find(flag); at != std::string::npos) {
+    const std::size_t end = std::min(command_line.find(' ', at + 1), command_line.size());
+    was_plain = end - at == flag.size();
+    command_line.erase(at, end - at);
   }
+  // The environment or a configuration file would ask for it again.
+  if (options.overwrite && !was_plain) command_line += " --overwrite=false";
   return command_line.find("--resume") == std::string::npos ? command_line + " --resume"
                                                             : command_line;
 }

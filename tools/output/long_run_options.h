@@ -36,6 +36,6 @@ ResumeOptions resume_options(const LongRunOptions& options);
 OutputWriter::Options writer_options(const LongRunOptions& options);
 
 // The command that continues the run of `command_line`: without --overwrite, with --resume.
-std::string resume_command(std::string command_line);
+std::string resume_command(const LongRunOptions& options, std::string command_line);
 
 }  // namespace llmrun

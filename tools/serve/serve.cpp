@@ -21,6 +21,7 @@
 #include "engine/null_engine.h"
 #include "tools/demo_model.h"
 #include "tools/drain_timeout.h"
+#include "tools/flag_checks.h"
 #include "tools/generate/generate_report.h"
 #include "tools/serve/api_server.h"
 #include "tools/serve/server_log.h"
@@ -250,7 +251,7 @@ void add_limit_options(CLI::App& command, ServeOptions& options) {
       .add_option("--request-timeout", options.request_timeout_s,
                   "Seconds a request may take, waiting included, until it is ended with 504 "
                   "(0: no limit)")
-      ->check(CLI::Range(0.0, 1e9))
+      ->check(number_from(0.0, 1e9))
       ->group(group)
       ->capture_default_str();
   command
@@ -310,7 +311,7 @@ void add_serve_command(CLI::App& command, ServeOptions& options) {
       .add_option(
           "--null-engine", options.null_engine_step_ms,
           "Milliseconds a step: answer by a timer instead of a model, to measure the server")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_from(0.0, 1e6))
       ->group("");  // not shown
   add_access_options(command, options);
   add_limit_options(command, options);

@@ -1,3 +1,4 @@
+#include "tools/flag_checks.h"
 #include "tools/serve_bench/serve_bench.h"
 #include "tools/watchdog.h"
 
@@ -68,7 +69,7 @@ void add_load_options(CLI::App& command, ServeBenchOptions& options) {
   command
       .add_option("--duration", options.duration_s,
                   "Seconds after which nothing more is sent (0: until --num-prompts are)")
-      ->check(CLI::Range(0.0, 1e7))
+      ->check(number_from(0.0, 1e7))
       ->group(group)
       ->capture_default_str();
   command
@@ -114,7 +115,7 @@ void add_search_options(CLI::App& command, ServeBenchOptions& options) {
   command
       .add_option("--attainment", options.attainment,
                   "Share of requests that must meet --goodput for it to hold; failed ones do not")
-      ->check(CLI::Range(0.01, 1.0))
+      ->check(number_from(0.01, 1.0))
       ->group(group)
       ->capture_default_str();
   command.add_option("--search-min-rate", options.search_min_rate, "First rate tried")

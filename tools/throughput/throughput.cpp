@@ -18,6 +18,7 @@
 #include "engine/core/error.h"
 #include "engine/engine_factory.h"
 #include "tools/drain_timeout.h"
+#include "tools/flag_checks.h"
 #include "tools/load_progress.h"
 #include "tools/progress.h"
 #include "tools/report/report_file.h"
@@ -289,13 +290,13 @@ void add_throughput_command(CLI::App& command, ThroughputOptions& options) {
   command
       .add_option("--price-per-hour", options.price_per_hour,
                   "Of the machine, in any currency; reports the price of a million output tokens")
-      ->check(CLI::Range(0.0, 1e9))
+      ->check(number_from(0.0, 1e9))
       ->group(group);
   add_stall_timeout_option(command, options.stall_timeout_s, group);
   command
       .add_option("--debug-slowdown", options.debug_slowdown,
                   "Make each step take this share longer, to test what looks for drops")
-      ->check(CLI::Range(0.0, 10.0))
+      ->check(number_from(0.0, 10.0))
       ->group("");  // not in the help
   add_workload_options(command, options.workload);
   add_benchmark_engine_options(command, options.engine);

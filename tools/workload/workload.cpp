@@ -10,6 +10,7 @@
 #include "engine/core/counted.h"
 #include "engine/core/error.h"
 #include "engine/core/sha256.h"
+#include "tools/flag_checks.h"
 #include "tools/workload/workload_sources.h"
 
 namespace llmrun {
@@ -86,7 +87,7 @@ void add_workload_options(CLI::App& command, WorkloadOptions& options) {
   command
       .add_option("--random-range-ratio", options.random_range_ratio,
                   "Lengths uniform in [L (1 - r), L (1 + r)], as in vLLM; 0 <= r < 1 (random)")
-      ->check(CLI::Range(0.0, 0.999999))
+      ->check(number_from(0.0, 0.999999))
       ->group(group)
       ->capture_default_str();
   command
