@@ -17,6 +17,7 @@ namespace {
 EngineConfig make_config() {
   EngineConfig config;
   config.model = LLMRUN_SOURCE_DIR "/datasets/demo/model";
+  config.device = "cpu";  // of which the tests below tell
   config.dtype = "float32";
   config.max_model_len = 128;
   config.num_threads = 1;
