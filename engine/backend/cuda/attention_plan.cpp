@@ -171,6 +171,7 @@ Shares deal(std::vector<DecodeItem> items, std::int32_t num_workers) {
   };
   Shares shares;
   std::vector<Worker> heap;
+  heap.reserve(static_cast<std::size_t>(num_workers));
   for (std::int32_t i = 0; i < num_workers; ++i) heap.push_back({0, i});
   std::vector<std::vector<DecodeItem>> lists(static_cast<std::size_t>(num_workers));
   for (const DecodeItem& item : items) {

@@ -65,8 +65,8 @@ CublasLt open_cublaslt() {
 }  // namespace
 
 const CublasLt& cublaslt() {
-  static const CublasLt functions = open_cublaslt();
-  return functions;
+  static const CublasLt kFunctions = open_cublaslt();
+  return kFunctions;
 }
 
 void check_cublas(cublasStatus_t status, const char* what) {

@@ -212,8 +212,9 @@ void CudaLinear::tune(std::int64_t max_num_tokens, std::int64_t vocab_size,
   kernels::fill_normal(launch_, x.data(), dtype,
                        static_cast<std::int64_t>(x.num_bytes() / dtype_bytes(dtype)), 1.0F, 1);
   int num_measured = 0;
-  for (const auto& [shape, max_tokens] : largest) {
-    num_measured += planner_.tune(shape, std::min(max_tokens, num_tokens),
+  for (const auto& entry : largest) {
+    const GemmShape& shape = entry.first;
+    num_measured += planner_.tune(shape, std::min(entry.second, num_tokens),
                                   [&](std::int64_t tokens, const GemmChoice& choice) {
                                     return measure(shape, tokens, choice, out.data(), x.data());
                                   });

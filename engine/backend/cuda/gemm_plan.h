@@ -32,7 +32,7 @@ struct GemmShape {
   bool has_bias = false;
   bool is_gate_up = false;  // followed by silu(gate) * up
 
-  auto operator<=>(const GemmShape&) const = default;
+  auto operator<=>(const GemmShape&) const = default;  // NOLINT(modernize-use-nullptr): none
   std::string to_string() const;  // for the file of measurements and for people
 };
 

@@ -65,8 +65,8 @@ Nvml open_nvml() {
 }
 
 const Nvml& nvml() {
-  static const Nvml functions = open_nvml();
-  return functions;
+  static const Nvml kFunctions = open_nvml();
+  return kFunctions;
 }
 
 // Absent when the function is missing or refuses.
