@@ -48,9 +48,11 @@ void BeamSearch::advance(std::span<const std::vector<TokenLogprob>> candidates) 
   LLMRUN_CHECK(!is_finished() && candidates.size() == running_.size());
   std::vector<Proposal> proposals;
   for (std::size_t parent = 0; parent < running_.size(); ++parent) {
-    const auto kept = first_of(candidates[parent], options_.num_logprobs);
-    const auto likeliest =
-        std::make_shared<const std::vector<TokenLogprob>>(kept.begin(), kept.end());
+    std::shared_ptr<const std::vector<TokenLogprob>> likeliest;
+    if (options_.num_logprobs > 0) {
+      const auto kept = first_of(candidates[parent], options_.num_logprobs);
+      likeliest = std::make_shared<std::vector<TokenLogprob>>(kept.begin(), kept.end());
+    }
     for (const TokenLogprob& token : first_of(candidates[parent], num_proposed())) {
       if (!std::isfinite(token.logprob)) continue;  // impossible, not merely unlikely
       const Proposal proposal{

@@ -37,7 +37,8 @@ class BeamSearch {
 
   struct Token {
     TokenLogprob chosen;
-    // The num_logprobs likeliest tokens of its position, which all beams of one parent share.
+    // The num_logprobs likeliest tokens of its position, which all beams of one parent share; null
+    // when none are kept.
     std::shared_ptr<const std::vector<TokenLogprob>> likeliest;
   };
 

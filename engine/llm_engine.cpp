@@ -24,8 +24,8 @@ std::uint64_t mix_seed(std::uint64_t seed, std::uint64_t key) {
   return z ^ (z >> 31);
 }
 
-// A number of log-probabilities that the vocabulary has.
-void write_out_count(std::optional<std::int32_t>& num_logprobs, std::int64_t vocab_size) {
+// "All", and more than there are, become the size of the vocabulary.
+void resolve_num_logprobs(std::optional<std::int32_t>& num_logprobs, std::int64_t vocab_size) {
   if (!num_logprobs) return;
   if (*num_logprobs == kAllLogprobs || *num_logprobs > vocab_size) {
     num_logprobs = static_cast<std::int32_t>(vocab_size);
@@ -146,8 +146,8 @@ RequestError LlmEngine::check(RequestState& request) const {
                 num_prompt_tokens, request.max_output_tokens,
                 num_prompt_tokens + request.max_output_tokens, parts_.kv_cache->capacity_tokens())};
   }
-  write_out_count(request.params.logprobs, options_.vocab_size);
-  write_out_count(request.params.prompt_logprobs, options_.vocab_size);
+  resolve_num_logprobs(request.params.logprobs, options_.vocab_size);
+  resolve_num_logprobs(request.params.prompt_logprobs, options_.vocab_size);
   return check_num_logprobs(request);
 }
 
@@ -257,8 +257,10 @@ void LlmEngine::collect_beams(RequestState& request) {
     for (const BeamSearch::Token& token : beam.tokens) {
       SampledToken sampled{
           .token_id = token.chosen.token_id, .is_finite = true, .logprobs = {token.chosen}};
-      sampled.logprobs.insert(sampled.logprobs.end(), token.likeliest->begin(),
-                              token.likeliest->end());
+      if (token.likeliest != nullptr) {
+        sampled.logprobs.insert(sampled.logprobs.end(), token.likeliest->begin(),
+                                token.likeliest->end());
+      }
       reason = processor.append(sampled);
     }
     request.num_output_tokens += static_cast<std::int64_t>(beam.tokens.size());

@@ -88,7 +88,7 @@ class LlmEngine final : public Engine {
 
  private:
   // Why the request can never run; empty when it can.
-  // Sets request.max_output_tokens, and writes numbers of log-probabilities out.
+  // Sets request.max_output_tokens, and resolves numbers of log-probabilities.
   RequestError check(RequestState& request) const;
   void add_samples(const std::shared_ptr<RequestState>& request);
   Sample& add_sample(const std::shared_ptr<RequestState>& request,
